@@ -1,0 +1,340 @@
+"""What one block of a language model is made of, and the operators each part becomes.
+
+A part knows its own sizes only; a ``Step`` brings what the whole model shares (width, formats, rows of this pass). Every
+operator carries ``count`` = how often its block is repeated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from presilicon.dtypes import BF16, Formats, NumberFormat
+from presilicon.errors import ModelError
+from presilicon.graph import Attention, Elementwise, ExpertMatmul, Matmul, Normalization, Operator, Size, Split
+
+LARGEST = 2**31
+"""No size of one part of a model reaches this; larger ones are typing errors."""
+
+Quantized = Literal["all", "experts"]
+NormKind = Literal["rms", "layer", "plain"]
+QKNorm = Literal["none", "plain", "head", "full"]
+_SCALES = {"rms": 1, "layer": 2, "plain": 0}
+
+
+def check_sizes(part: object, where: str, zero_allowed: tuple[str, ...] = ()) -> None:
+    """Every integer field of ``part`` is a whole number from 1 (0 where allowed) to ``LARGEST``; ModelError otherwise."""
+    for f in fields(part):  # type: ignore[arg-type]
+        value = getattr(part, f.name)
+        if f.type not in ("int", int):
+            continue
+        lowest = 0 if f.name in zero_allowed else 1
+        if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= LARGEST:
+            raise ModelError(f"{f.name} is {value!r}", where=where, hint=f"a whole number from {lowest}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ExpandedAttention(Attention):
+    """Attention over K and V expanded from a latent (MLA prefill): what stays in the cache is the latent.
+
+    ``latent_elements`` are kept a token, once for all heads; the expanded K and V are read but not kept.
+    """
+
+    latent_elements: Size
+
+    @property
+    def kv_cache_bytes(self) -> Size:
+        return self.batch * self.kv_tokens * self.latent_elements * self.kv_cache.bytes_per_element
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One pass through a block: who goes through it, in which formats, under which name.
+
+    ``sequences`` of ``queries`` new tokens each attend to ``context`` positions, the new ones included.
+    """
+
+    name: str
+    count: int
+    hidden: int
+    sequences: Size
+    queries: Size
+    context: Size
+    decode: bool
+    formats: Formats
+    quantized: Quantized = "all"
+    norm: NormKind = "rms"
+
+    @property
+    def rows(self) -> Size:
+        """New tokens over all sequences."""
+        return self.sequences * self.queries
+
+    @property
+    def stream(self) -> NumberFormat:
+        """The format between operators: the activations' where it has 16 bits or more, else bf16."""
+        return self.formats.activations if self.formats.activations.bits >= 16 else BF16
+
+    @property
+    def wide(self) -> NumberFormat:
+        """The format of weights that stay unquantized."""
+        return self.formats.weights if self.formats.weights.bits >= 16 else BF16
+
+    def linear(self, name: str, k: Size, n: Size, *, split: Split = "none", bias: bool = False, m: Size | None = None,
+               groups: Size = 1, quantized: bool = True, output: NumberFormat | None = None) -> Matmul:
+        """A linear operator (m, k) x (k, n); ``m`` is all rows unless given."""
+        low = quantized and self.quantized == "all"
+        return Matmul(
+            name=f"{self.name}{name}", count=self.count, split=split, m=self.rows if m is None else m, k=k, n=n, groups=groups,
+            weights=self.formats.weights if low else self.wide, activations=self.formats.activations if low else self.stream,
+            source=self.stream, output=output or self.stream, bias=bias,
+        )
+
+    def pointwise(self, name: str, elements: Size, *, reads: float, writes: float, ops: float, split: Split = "none",
+                  parameters: Size = 0) -> Elementwise:
+        """Work on ``elements`` outside the matrix units."""
+        return Elementwise(name=f"{self.name}{name}", count=self.count, split=split, elements=elements, reads=reads,
+                           writes=writes, ops=ops, parameters=parameters, activations=self.stream)
+
+    def normalize(self, name: str, width: int, *, parameters: int | None = None, reads: float = 1, writes: float = 1,
+                  split: Split = "none") -> Normalization:
+        """A norm over all rows of ``width``; its scales (and biases of a layer norm) are counted unless given."""
+        held = _SCALES[self.norm] * width if parameters is None else parameters
+        return Normalization(name=f"{self.name}{name}", count=self.count, split=split, elements=self.rows * width,
+                             reads=reads, writes=writes, parameters=held, activations=self.stream)
+
+    def attention_format(self) -> NumberFormat:
+        """What Q K^T and P V multiply in: the cache's format where the activations have it too, else the stream's."""
+        return self.formats.kv_cache if self.formats.kv_cache == self.formats.activations else self.stream
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupedAttention:
+    """Multi-head attention whose ``heads`` share ``kv_heads`` keys and values (all different: MHA; one: multi-query).
+
+    ``window`` of 0 is full attention. ``qk_norm``: none, without a scale ("plain"), one scale per head position ("head") or
+    over all heads ("full"). ``gate_outputs`` are extra outputs of the fused projection that gate the result. ``sinks``: one
+    learned logit a head. ``shared_projection``: V is the key's projection (no weights of its own).
+    """
+
+    heads: int
+    kv_heads: int
+    head_dim: int
+    value_dim: int
+    window: int = 0
+    qkv_bias: bool = False
+    output_bias: bool = False
+    qk_norm: QKNorm = "none"
+    rotary: bool = True
+    gate_outputs: int = 0
+    sinks: bool = False
+    shared_projection: bool = False
+
+    def __post_init__(self) -> None:
+        check_sizes(self, "attention", ("window", "gate_outputs"))
+        if self.heads % self.kv_heads:
+            raise ModelError(f"{self.heads} attention heads are not a multiple of {self.kv_heads} key and value heads",
+                             where="attention")
+
+    @property
+    def kv_elements_per_token(self) -> int:
+        """Elements of K and V a position adds to the cache."""
+        return self.kv_heads * (self.head_dim + self.value_dim)
+
+    def operators(self, step: Step) -> list[Operator]:
+        """Projection, norms of Q and K, rotation with the cache's write, attention, output projection."""
+        keys = (self.heads + self.kv_heads) * self.head_dim
+        projected = keys + (0 if self.shared_projection else self.kv_heads * self.value_dim)
+        values = self.heads * self.value_dim
+        found: list[Operator] = [
+            step.linear("qkv", step.hidden, projected + self.gate_outputs, split="output", bias=self.qkv_bias)]
+        if self.qk_norm != "none":
+            scales = {"plain": 0, "head": 2 * self.head_dim, "full": keys}[self.qk_norm]
+            found.append(step.normalize("qk_norm", keys, parameters=scales * max(_SCALES[step.norm], 1), split="heads"))
+        # With learned or no positions only K and V move (into the cache).
+        moved = keys + self.kv_heads * self.value_dim if self.rotary else self.kv_elements_per_token
+        found.append(step.pointwise("rotary_kv_write" if self.rotary else "kv_write", step.rows * moved, reads=1, writes=1,
+                                    ops=3 if self.rotary else 0, split="heads", parameters=self.heads if self.sinks else 0))
+        found.append(Attention(
+            name=f"{step.name}attention", count=step.count, split="heads", batch=step.sequences, query_tokens=step.queries,
+            kv_tokens=step.context, heads=self.heads, kv_heads=self.kv_heads, head_dim=self.head_dim, value_dim=self.value_dim,
+            window=self.window, activations=step.attention_format(), kv_cache=step.formats.kv_cache,
+        ))
+        if self.gate_outputs:
+            found.append(step.pointwise("output_gate", step.rows * values, reads=1 + self.gate_outputs / values, writes=1,
+                                        ops=2, split="heads"))
+        found.append(step.linear("o", values, step.hidden, split="input", bias=self.output_bias))
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatentAttention:
+    """Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434): K and V come from a latent of ``kv_lora`` elements.
+
+    ``q_lora`` of 0 projects queries straight from the stream. Keys have ``qk_nope`` elements from the latent and
+    ``qk_rope`` rotated ones shared by all heads. Prefill expands the latent; decode absorbs the expansion into Q and the
+    output ("absorbed"), so that all heads read one latent.
+    """
+
+    heads: int
+    q_lora: int
+    kv_lora: int
+    qk_nope: int
+    qk_rope: int
+    v_head: int
+    bias: bool = False
+
+    def __post_init__(self) -> None:
+        check_sizes(self, "latent attention", ("q_lora",))
+
+    @property
+    def kv_elements_per_token(self) -> int:
+        """Elements of the latent and the shared rotated key a position adds to the cache."""
+        return self.kv_lora + self.qk_rope
+
+    def operators(self, step: Step) -> list[Operator]:
+        """Down and up projections, rotation with the cache's write, attention (expanded or absorbed), output projection."""
+        latent, queries = self.kv_elements_per_token, self.heads * (self.qk_nope + self.qk_rope)
+        found: list[Operator] = []
+        if self.q_lora:
+            found.append(step.linear("q_kv_down", step.hidden, self.q_lora + latent, bias=self.bias))
+        else:
+            found.append(step.linear("q", step.hidden, queries, split="output"))
+            found.append(step.linear("kv_down", step.hidden, latent, bias=self.bias))
+        found.append(step.normalize("latent_norm", self.q_lora + self.kv_lora))
+        if self.q_lora:
+            found.append(step.linear("q_up", self.q_lora, queries, split="output"))
+        moved = self.heads * self.qk_rope + latent
+        found.append(step.pointwise("rotary_kv_write", step.rows * moved, reads=1, writes=1, ops=3, split="heads"))
+        found += self._absorbed(step) if step.decode else self._expanded(step)
+        found.append(step.linear("o", self.heads * self.v_head, step.hidden, split="input", bias=self.bias))
+        return found
+
+    def _expanded(self, step: Step) -> list[Operator]:
+        return [
+            step.linear("kv_up", self.kv_lora, self.heads * (self.qk_nope + self.v_head), split="output"),
+            ExpandedAttention(
+                name=f"{step.name}attention", count=step.count, split="heads", batch=step.sequences, query_tokens=step.queries,
+                kv_tokens=step.context, heads=self.heads, kv_heads=self.heads, head_dim=self.qk_nope + self.qk_rope,
+                value_dim=self.v_head, activations=step.attention_format(), kv_cache=step.formats.kv_cache,
+                latent_elements=self.kv_elements_per_token,
+            ),
+        ]
+
+    def _absorbed(self, step: Step) -> list[Operator]:
+        return [
+            step.linear("q_absorb", self.qk_nope, self.kv_lora, groups=self.heads, split="heads"),
+            Attention(
+                name=f"{step.name}attention", count=step.count, split="heads", batch=step.sequences, query_tokens=step.queries,
+                kv_tokens=step.context, heads=self.heads, kv_heads=1, head_dim=self.kv_lora + self.qk_rope,
+                value_dim=self.kv_lora, shared_kv=True, activations=step.attention_format(), kv_cache=step.formats.kv_cache,
+            ),
+            step.linear("v_up", self.kv_lora, self.v_head, groups=self.heads, split="heads"),
+        ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedForward:
+    """A dense feed-forward network of ``hidden`` inner elements; ``gated`` multiplies two up projections (SwiGLU, GeGLU)."""
+
+    hidden: int
+    gated: bool = True
+    bias: bool = False
+
+    def __post_init__(self) -> None:
+        check_sizes(self, "feed-forward")
+
+    def operators(self, step: Step, prefix: str = "", quantized: bool = True) -> list[Operator]:
+        """Up projection (fused with the gate's), activation, down projection."""
+        up, width = ("gate_up", 2 * self.hidden) if self.gated else ("up", self.hidden)
+        return [
+            step.linear(prefix + up, step.hidden, width, split="output", bias=self.bias, quantized=quantized),
+            step.pointwise(prefix + "activation", step.rows * self.hidden, reads=1 + self.gated, writes=1,
+                           ops=5 if self.gated else 4, split="output"),
+            step.linear(prefix + "down", self.hidden, step.hidden, split="input", bias=self.bias, quantized=quantized),
+        ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experts:
+    """A mixture of ``experts`` feed-forward networks of ``hidden`` inner elements, ``experts_per_token`` used by each token.
+
+    ``shared_hidden`` is the inner width of experts (or a dense network) every token uses beside them, 0 for none;
+    ``shared_gate`` weighs their result by one learned output. ``router_bias``: one value an expert.
+    """
+
+    experts: int
+    experts_per_token: int
+    hidden: int
+    gated: bool = True
+    bias: bool = False
+    router_bias: bool = False
+    shared_hidden: int = 0
+    shared_gate: bool = False
+
+    def __post_init__(self) -> None:
+        check_sizes(self, "experts", ("shared_hidden",))
+        if self.experts_per_token > self.experts:
+            raise ModelError(f"{self.experts_per_token} experts per token of {self.experts}", where="experts")
+
+    def operators(self, step: Step) -> list[Operator]:
+        """Router, top-k, the experts' two matmuls around the activation, weighted sum; shared experts like a dense network."""
+        routes = step.rows * self.experts_per_token
+        up = "experts_gate_up" if self.gated else "experts_up"
+        found: list[Operator] = [
+            step.linear("router", step.hidden, self.experts, bias=self.router_bias, quantized=False),
+            step.pointwise("routing", step.rows * self.experts, reads=1, writes=1, ops=5),
+            self._matmul(step, up, step.hidden, self.hidden * (1 + self.gated)),
+            step.pointwise("experts_activation", routes * self.hidden, reads=1 + self.gated, writes=1,
+                           ops=5 if self.gated else 4, split="experts"),
+            self._matmul(step, "experts_down", self.hidden, step.hidden),
+            step.pointwise("combine", step.rows * step.hidden, reads=self.experts_per_token, writes=1,
+                           ops=2 * self.experts_per_token),
+        ]
+        if self.shared_hidden:
+            shared = FeedForward(hidden=self.shared_hidden, gated=self.gated, bias=self.bias)
+            found += shared.operators(step, "shared_", quantized=step.quantized == "all")
+            if self.shared_gate:
+                found.append(step.linear("shared_gate", step.hidden, 1, quantized=False))
+        return found
+
+    def _matmul(self, step: Step, name: str, k: int, n: int) -> ExpertMatmul:
+        return ExpertMatmul(
+            name=f"{step.name}{name}", count=step.count, split="experts", tokens=step.rows, k=k, n=n, experts=self.experts,
+            experts_per_token=self.experts_per_token, weights=step.formats.weights, activations=step.formats.activations,
+            source=step.stream, output=step.stream, bias=self.bias,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """One attention and one feed-forward part, ``repeat`` times in the model.
+
+    ``parallel``: both read the same norm's output and are added together (GPT-J). ``norms`` are over the model's width:
+    2 usually, 1 for a parallel block with one norm, 4 where the results are normalized too (Gemma 2).
+    """
+
+    attention: GroupedAttention | LatentAttention
+    feed_forward: FeedForward | Experts
+    repeat: int = 1
+    parallel: bool = False
+    norms: int = 2
+
+    def __post_init__(self) -> None:
+        check_sizes(self, "block", ("norms",))
+
+    def operators(self, step: Step) -> list[Operator]:
+        """All operators of the block in order; the residual is added on the way into a norm."""
+        attention, feed_forward = self.attention.operators(step), self.feed_forward.operators(step)
+        if self.parallel:
+            first = step.normalize("norm", step.hidden, reads=3, writes=2)
+            more = [step.normalize(f"norm_{i + 2}", step.hidden) for i in range(self.norms - 1)]
+            return [first, *more, *attention, *feed_forward]
+        found: list[Operator] = [step.normalize("attention_norm", step.hidden, reads=2, writes=2)]
+        found += attention
+        if self.norms > 2:
+            found.append(step.normalize("attention_out_norm", step.hidden))
+        found.append(step.normalize("feed_forward_norm", step.hidden, reads=2, writes=2))
+        found += feed_forward
+        found += [step.normalize(f"feed_forward_out_norm{i + 1}", step.hidden) for i in range(self.norms - 3)]
+        return found
