@@ -23,6 +23,7 @@ from presilicon.graph import (
     Matmul,
     Normalization,
     Operator,
+    Sampling,
     Size,
     Split,
 )
@@ -120,6 +121,15 @@ class Builder:
             yield
         finally:
             self._prefix, self._count, self._sharers = before
+
+    @contextmanager
+    def copies(self, times: int) -> Iterator[None]:
+        """Take each sample ``times`` over (with and without the prompt; each frame of a film)."""
+        before, self.batch = self.batch, self.batch * times
+        try:
+            yield
+        finally:
+            self.batch = before
 
     def _name(self, name: str) -> str:
         return ".".join((*self._prefix, name) if name else self._prefix)
@@ -260,6 +270,10 @@ class Builder:
         """``rows`` look-ups in a table of ``table_rows`` x ``width``."""
         self._keep(Embedding(name=self._name(name), count=self._count, rows=rows, width=width, table_rows=table_rows,
                              weights=self.formats.weights))  # fmt: skip
+
+    def sampling(self, name: str, rows: Size, vocabulary: int) -> None:
+        """Choose a token in each of ``rows``."""
+        self._keep(Sampling(name=self._name(name), count=self._count, rows=rows, vocabulary=vocabulary))
 
     def hold(self, elements: Size) -> None:
         """Keep ``elements`` activations for the whole inference (keys and values that every step reads)."""
