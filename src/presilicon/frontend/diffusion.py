@@ -229,7 +229,7 @@ def wan_transformer(b: Builder, tokens: int, text_tokens: int = 512) -> None:
             b.linear("out", rows, hidden, hidden, split="input")
         b.norm("norm2", rows * hidden, 0, reads=2.0, writes=2.0, ops=8.0)
         b.linear("ffn1", rows, hidden, ffn, split="output")
-        b.epilogue("activation", rows * ffn, ops=8.0)
+        b.epilogue("activation", rows * ffn, ops=8.0, split="output")
         b.linear("ffn2", rows, ffn, hidden, split="input")
     b.norm("norm", rows * hidden, 2 * hidden, reads=2.0, ops=8.0)
     b.linear("head", rows, hidden, patch)

@@ -18,7 +18,7 @@ from presilicon.graph import Graph, Size
 def feed_forward(b: Builder, rows: Size, hidden: int, ffn: int, activation_ops: float = 8.0) -> None:
     """Two linears with an activation (GELU: about 8 operations) between, shared by chips along the inner width."""
     b.linear("ffn1", rows, hidden, ffn, split="output")
-    b.epilogue("activation", rows * ffn, ops=activation_ops)
+    b.epilogue("activation", rows * ffn, ops=activation_ops, split="output")
     b.linear("ffn2", rows, ffn, hidden, split="input")
 
 
@@ -201,7 +201,7 @@ def whisper(
         _listen(b)
         with b.block("decoder.cross", times=decoder_layers):
             b.linear("kv", batch * audio_positions, hidden, 2 * hidden, bias=False, split="output")
-            b.epilogue("kv.bias", batch * audio_positions * hidden, parameters=hidden)  # keys have none
+            b.epilogue("kv.bias", batch * audio_positions * hidden, parameters=hidden, split="output")  # keys have none
         b.hold(2 * decoder_layers * batch * (audio_positions + steps[0]) * hidden)
         with b.block("decoder", passes=int(steps[0])):
             _write(b, (steps[0] + 1) / 2)
@@ -222,7 +222,7 @@ def whisper(
     def _attend_to_self(b: Builder, query: Size, context: Size) -> None:
         rows = b.batch * query
         b.linear("qkv", rows, hidden, 3 * hidden, bias=False, split="output")
-        b.epilogue("qkv.bias", rows * 2 * hidden, parameters=2 * hidden)  # keys have none
+        b.epilogue("qkv.bias", rows * 2 * hidden, parameters=2 * hidden, split="output")  # keys have none
         b.attention("attention", query=query, context=context, heads=heads, head_dim=hidden // heads)
         b.linear("out", rows, hidden, hidden, split="input")
 
