@@ -16,7 +16,9 @@ from presilicon.graph import Attention, Elementwise, ExpertMatmul, Matmul, Norma
 LARGEST = 2**31
 """No size of one part of a model reaches this; larger ones are typing errors."""
 
-Quantized = Literal["all", "experts"]
+Quantized = Literal["all", "feed_forward", "experts"]
+"""Which linear operators take a weight format below 16 bits: all, those of feed-forward parts, or the routed experts'."""
+Scope = Literal["attention", "feed_forward", "none"]
 NormKind = Literal["rms", "layer", "plain"]
 QKNorm = Literal["none", "plain", "head", "full"]
 _SCALES = {"rms": 1, "layer": 2, "plain": 0}
@@ -81,9 +83,9 @@ class Step:
         return self.formats.weights if self.formats.weights.bits >= 16 else BF16
 
     def linear(self, name: str, k: Size, n: Size, *, split: Split = "none", bias: bool = False, m: Size | None = None,
-               groups: Size = 1, quantized: bool = True, output: NumberFormat | None = None) -> Matmul:
-        """A linear operator (m, k) x (k, n); ``m`` is all rows unless given."""
-        low = quantized and self.quantized == "all"
+               groups: Size = 1, scope: Scope = "attention", output: NumberFormat | None = None) -> Matmul:
+        """A linear operator (m, k) x (k, n); ``m`` is all rows unless given. ``scope`` none: never below 16 bits."""
+        low = scope != "none" and self.quantized in ("all", scope)
         return Matmul(
             name=f"{self.name}{name}", count=self.count, split=split, m=self.rows if m is None else m, k=k, n=n, groups=groups,
             weights=self.formats.weights if low else self.wide, activations=self.formats.activations if low else self.stream,
@@ -244,14 +246,14 @@ class FeedForward:
     def __post_init__(self) -> None:
         check_sizes(self, "feed-forward")
 
-    def operators(self, step: Step, prefix: str = "", quantized: bool = True) -> list[Operator]:
+    def operators(self, step: Step, prefix: str = "") -> list[Operator]:
         """Up projection (fused with the gate's), activation, down projection."""
         up, width = ("gate_up", 2 * self.hidden) if self.gated else ("up", self.hidden)
         return [
-            step.linear(prefix + up, step.hidden, width, split="output", bias=self.bias, quantized=quantized),
+            step.linear(prefix + up, step.hidden, width, split="output", bias=self.bias, scope="feed_forward"),
             step.pointwise(prefix + "activation", step.rows * self.hidden, reads=1 + self.gated, writes=1,
                            ops=5 if self.gated else 4, split="output"),
-            step.linear(prefix + "down", self.hidden, step.hidden, split="input", bias=self.bias, quantized=quantized),
+            step.linear(prefix + "down", self.hidden, step.hidden, split="input", bias=self.bias, scope="feed_forward"),
         ]
 
 
@@ -282,7 +284,7 @@ class Experts:
         routes = step.rows * self.experts_per_token
         up = "experts_gate_up" if self.gated else "experts_up"
         found: list[Operator] = [
-            step.linear("router", step.hidden, self.experts, bias=self.router_bias, quantized=False),
+            step.linear("router", step.hidden, self.experts, bias=self.router_bias, scope="none"),
             step.pointwise("routing", step.rows * self.experts, reads=1, writes=1, ops=5),
             self._matmul(step, up, step.hidden, self.hidden * (1 + self.gated)),
             step.pointwise("experts_activation", routes * self.hidden, reads=1 + self.gated, writes=1,
@@ -293,9 +295,9 @@ class Experts:
         ]
         if self.shared_hidden:
             shared = FeedForward(hidden=self.shared_hidden, gated=self.gated, bias=self.bias)
-            found += shared.operators(step, "shared_", quantized=step.quantized == "all")
+            found += shared.operators(step, "shared_")
             if self.shared_gate:
-                found.append(step.linear("shared_gate", step.hidden, 1, quantized=False))
+                found.append(step.linear("shared_gate", step.hidden, 1, scope="none"))
         return found
 
     def _matmul(self, step: Step, name: str, k: int, n: int) -> ExpertMatmul:
@@ -308,33 +310,42 @@ class Experts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """One attention and one feed-forward part, ``repeat`` times in the model.
+    """One attention and one feed-forward part (None: that part and its norm are left out), ``repeat`` times in the model.
 
     ``parallel``: both read the same norm's output and are added together (GPT-J). ``norms`` are over the model's width:
     2 usually, 1 for a parallel block with one norm, 4 where the results are normalized too (Gemma 2).
     """
 
-    attention: GroupedAttention | LatentAttention
-    feed_forward: FeedForward | Experts
+    attention: GroupedAttention | LatentAttention | None
+    feed_forward: FeedForward | Experts | None
     repeat: int = 1
     parallel: bool = False
     norms: int = 2
 
     def __post_init__(self) -> None:
-        check_sizes(self, "block", ("norms",))
+        check_sizes(self, "block")
+        if self.attention is None and self.feed_forward is None:
+            raise ModelError("neither attention nor a feed-forward part", where="block")
+
+    @property
+    def kv_elements_per_token(self) -> int:
+        """Elements a position adds to the cache of one of these blocks."""
+        return self.attention.kv_elements_per_token if self.attention is not None else 0
 
     def operators(self, step: Step) -> list[Operator]:
         """All operators of the block in order; the residual is added on the way into a norm."""
-        attention, feed_forward = self.attention.operators(step), self.feed_forward.operators(step)
+        attention = self.attention.operators(step) if self.attention is not None else []
+        feed_forward = self.feed_forward.operators(step) if self.feed_forward is not None else []
         if self.parallel:
             first = step.normalize("norm", step.hidden, reads=3, writes=2)
             more = [step.normalize(f"norm_{i + 2}", step.hidden) for i in range(self.norms - 1)]
             return [first, *more, *attention, *feed_forward]
-        found: list[Operator] = [step.normalize("attention_norm", step.hidden, reads=2, writes=2)]
-        found += attention
+        found: list[Operator] = []
+        if attention:
+            found += [step.normalize("attention_norm", step.hidden, reads=2, writes=2), *attention]
         if self.norms > 2:
             found.append(step.normalize("attention_out_norm", step.hidden))
-        found.append(step.normalize("feed_forward_norm", step.hidden, reads=2, writes=2))
-        found += feed_forward
+        if feed_forward:
+            found += [step.normalize("feed_forward_norm", step.hidden, reads=2, writes=2), *feed_forward]
         found += [step.normalize(f"feed_forward_out_norm{i + 1}", step.hidden) for i in range(self.norms - 3)]
         return found

@@ -108,6 +108,14 @@ class Config:
             self.fail(key, f"{shown(value)} is not a size", hint=f"a whole number from {lowest}{limit}")
         return value
 
+    def number(self, key: str, lowest: float = 1e-3, highest: float = 1e3) -> float:
+        """A number between ``lowest`` and ``highest``."""
+        value = self.values.get(key)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not lowest <= value <= highest:
+            problem = "this key is missing" if value is None else f"{shown(value)} is not usable"
+            self.fail(key, problem, hint=f"a number from {lowest:g} to {highest:g}")
+        return float(value)
+
     def flag(self, *keys: str, default: bool) -> bool:
         """A truth value."""
         key, value = self.find(*keys)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from presilicon.dtypes import BF16, FP8, FP16, FP32, INT4, INT8, MXFP4, NVFP4, F
 from presilicon.errors import ModelError, nearest
 from presilicon.frontend.blocks import Quantized
 from presilicon.frontend.config import Config, read_json, shown
+from presilicon.frontend.encoder_config import ENCODERS
 from presilicon.frontend.families import FAMILIES, HIDDEN, POSITIONS, dense, family_blocks, switch
 from presilicon.frontend.language import LanguageModel
 from presilicon.frontend.mixtures import MIXTURES
@@ -27,7 +28,8 @@ _SHARED = "its layers share or compress their inputs in ways that are no operato
 REFUSED: Mapping[str, str] = MappingProxyType({
     **dict.fromkeys((
         "MambaForCausalLM", "Mamba2ForCausalLM", "FalconMambaForCausalLM", "JambaForCausalLM", "ZambaForCausalLM",
-        "Zamba2ForCausalLM", "BambaForCausalLM", "NemotronHForCausalLM", "GraniteMoeHybridForCausalLM", "FalconH1ForCausalLM"), _STATE),
+        "Zamba2ForCausalLM", "BambaForCausalLM", "NemotronHForCausalLM", "GraniteMoeHybridForCausalLM",
+        "FalconH1ForCausalLM"), _STATE),
     **dict.fromkeys((
         "Qwen3NextForCausalLM", "Qwen3_5ForCausalLM", "Qwen3_5MoeForCausalLM", "Qwen3_5ForConditionalGeneration",
         "Qwen3_5MoeForConditionalGeneration", "KimiLinearForCausalLM", "KimiK3ForConditionalGeneration",
@@ -55,11 +57,17 @@ ALIASES: Mapping[str, str] = MappingProxyType({
     "KimiK25ForConditionalGeneration": "DeepseekV3ForCausalLM", "PhiMoEForCausalLM": "PhimoeForCausalLM",
     "Gemma3ForConditionalGeneration": "Gemma3ForCausalLM", "RWForCausalLM": "FalconForCausalLM",
     "MPTForCausalLM": "MptForCausalLM", "HyperClovaXForCausalLM": "HyperCLOVAXForCausalLM",
+    "Gemma4ForConditionalGeneration": "Gemma4ForCausalLM",
     "GPT2Model": "GPT2LMHeadModel", "LlamaModel": "LlamaForCausalLM", "DeepseekForCausalLM": "DeepseekV2ForCausalLM",
 })
 """Other names of an architecture; a model with pictures stands for its language part (``text_config``)."""
 
 _DTYPES: Mapping[str, NumberFormat] = MappingProxyType({"bfloat16": BF16, "float16": FP16, "float32": FP32})
+
+
+def reason(architecture: str) -> str:
+    """Why ``architecture`` cannot be described; empty where it can."""
+    return REFUSED.get(ALIASES.get(architecture, architecture), "")
 
 
 def load_directory(path: Path) -> LanguageModel | Network:
@@ -75,7 +83,9 @@ def load_directory(path: Path) -> LanguageModel | Network:
     return from_config(values, name=name or "model", where=str(file), source=str(file))
 
 
-def from_config(values: Mapping[str, Any], *, name: str, where: str, source: str = "", note: str = "") -> LanguageModel | Network:
+def from_config(
+    values: Mapping[str, Any], *, name: str, where: str, source: str = "", note: str = "",
+) -> LanguageModel | Network:
     """The model that the configuration ``values`` describes; ``where`` names its origin in errors."""
     c = Config(values, where)
     listed = c.items("architectures")
@@ -83,10 +93,10 @@ def from_config(values: Mapping[str, Any], *, name: str, where: str, source: str
         c.fail("architectures", f"{shown(listed)} names no architecture", hint='a list such as ["LlamaForCausalLM"]')
     called = listed[0]
     architecture = ALIASES.get(called, called)
-    if architecture in REFUSED:
-        raise ModelError(f"{called} cannot be described: {REFUSED[architecture]}", where=f"{where}: architectures")
+    if refusal := reason(called):
+        raise ModelError(f"{called} cannot be described: {refusal}", where=f"{where}: architectures")
     if architecture in ENCODERS:
-        return ENCODERS[architecture](c, name)
+        return ENCODERS[architecture](c, name, source)
     text = c.part("text_config") or c.part("language_config")
     inner = c
     if text is not None:
@@ -97,7 +107,8 @@ def from_config(values: Mapping[str, Any], *, name: str, where: str, source: str
         design = _family(inner, architecture)
     else:
         known = [*FAMILIES, *SPECIAL, *ENCODERS]
-        c.fail("architectures", f"{called!r} is not known", hint=nearest(called, known) or "one of " + ", ".join(sorted(known)))
+        close = nearest(called, known) or "one of " + ", ".join(sorted(known))
+        c.fail("architectures", f"{shown(called)} is not known", hint=close)
     published, quantized = formats(inner)
     try:
         return LanguageModel(
@@ -105,7 +116,7 @@ def from_config(values: Mapping[str, Any], *, name: str, where: str, source: str
             max_tokens=inner.size(*POSITIONS, default=0), tied=design.tied, learned_positions=design.learned_positions,
             embedding_width=design.embedding_width, embedding_norm=design.embedding_norm, final_norm=design.final_norm,
             head_bias=design.head_bias, norm=design.norm, published=published,
-            quantized="experts" if "experts" in (quantized, design.quantized) else "all", source=source, note=note)
+            quantized=design.quantized if design.quantized != "all" else quantized, source=source, note=note)
     except ModelError as error:
         raise error.at(where) from None
 
@@ -138,8 +149,11 @@ def formats(c: Config) -> tuple[Formats, Quantized]:
     weights, activations = _quantized(q, wide)
     cache = FP8 if q.has("kv_cache_scheme", "kv_cache_quant_algo") else wide
     left_out = [*(q.items("modules_to_not_convert") or []), *(q.items("ignore") or []), *(q.items("exclude_modules") or [])]
-    spares_attention = any(isinstance(m, str) and "attn" in m and "norm" not in m for m in left_out)
-    return Formats(weights, activations, cache), "experts" if spares_attention else "all"
+    names = [m for m in left_out if isinstance(m, str) and "norm" not in m]
+    if not any("attn" in name for name in names):
+        return Formats(weights, activations, cache), "all"
+    dense_too = any(part in name for name in names for part in ("shared_expert", "mlp*", "mlp.*"))
+    return Formats(weights, activations, cache), "experts" if dense_too else "feed_forward"
 
 
 def _quantized(q: Config, wide: NumberFormat) -> tuple[NumberFormat, NumberFormat]:
@@ -167,6 +181,3 @@ def _element(part: Config) -> NumberFormat:
         part.fail("num_bits", f"{bits} bits of {kind} are no format here")
     return found
 
-
-ENCODERS: Mapping[str, Callable[[Config, str], Network]] = MappingProxyType({})
-"""Architecture -> the builder of a model without a cache."""

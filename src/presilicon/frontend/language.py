@@ -18,7 +18,8 @@ from presilicon.graph import Attention, Embedding, Graph, Operator, Sampling, Si
 class LanguageModel:
     """A decoder-only transformer: ``blocks`` in groups of equal ones, a table of ``vocabulary`` tokens before, a head behind.
 
-    ``tied``: the output head is the embedding table. ``learned_positions`` rows of a position table (0: rotary or none).
+    ``max_tokens`` is 0 where it is not published. ``tied``: the output head is the embedding table. ``learned_positions``
+    rows of a position table (0: rotary or none).
     ``embedding_width`` differs from ``hidden`` where two more projections lie between (OPT-350m); 0: it does not.
     ``embedding_norm``, ``final_norm``: a norm before and behind the blocks. ``head_bias``: one value a token of the
     vocabulary. ``quantized``: which linear operators take a weight format below 16 bits; embeddings, routers, norms and
@@ -43,7 +44,7 @@ class LanguageModel:
     note: str = ""
 
     def __post_init__(self) -> None:
-        check_sizes(self, self.name, ("learned_positions", "embedding_width"))
+        check_sizes(self, self.name, ("learned_positions", "embedding_width", "max_tokens"))
         if not self.blocks:
             raise ModelError("a language model without blocks", where=self.name)
 
@@ -86,7 +87,7 @@ class LanguageModel:
 
     def kv_bytes_per_token(self, format: NumberFormat) -> float:
         """Bytes one more position adds to the cache of a sequence, as long as no window is full."""
-        return sum(b.repeat * b.attention.kv_elements_per_token for b in self.blocks) * format.bytes_per_element
+        return sum(b.repeat * b.kv_elements_per_token for b in self.blocks) * format.bytes_per_element
 
     def weight_bytes(self, formats: Formats) -> float:
         """Bytes of all stored parameters in ``formats``."""
@@ -124,7 +125,7 @@ class LanguageModel:
             found.append(Embedding(name="positions", rows=once.rows, width=self.hidden, table_rows=self.learned_positions,
                                    weights=once.wide))
         if width != self.hidden:
-            found.append(once.linear("embedding_up", width, self.hidden, split="output", quantized=False))
+            found.append(once.linear("embedding_up", width, self.hidden, split="output", scope="none"))
         if self.embedding_norm:
             found.append(once.normalize("embedding_norm", self.hidden))
         for label, block in zip(_labels(self.blocks), self.blocks, strict=True):
@@ -132,8 +133,8 @@ class LanguageModel:
         if self.final_norm:
             found.append(once.normalize("final_norm", self.hidden, reads=2))
         if width != self.hidden:
-            found.append(once.linear("head_down", self.hidden, width, split="output", quantized=False, m=last_rows))
-        found.append(once.linear("head", width, self.vocabulary, split="output", quantized=False, m=last_rows, output=FP32,
+            found.append(once.linear("head_down", self.hidden, width, split="output", scope="none", m=last_rows))
+        found.append(once.linear("head", width, self.vocabulary, split="output", scope="none", m=last_rows, output=FP32,
                                  bias=self.head_bias))
         found.append(Sampling(name="sampling", rows=last_rows, vocabulary=self.vocabulary, beams=beams))
         held = once.rows * self.hidden * once.stream.bytes_per_element  # the residual stream, beside the largest operator

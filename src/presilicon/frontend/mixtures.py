@@ -10,7 +10,7 @@ from presilicon.frontend.config import Config
 from presilicon.frontend.families import Family, FeedForwards, Part, dense_part
 
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
-PER_TOKEN = ("num_experts_per_tok", "experts_per_token")
+PER_TOKEN = ("num_experts_per_tok", "experts_per_token", "top_k_experts")
 
 
 def experts_per_token(c: Config, experts: int) -> int:
@@ -30,7 +30,7 @@ def _everywhere(c: Config, family: Family, layers: int) -> list[Part]:
 
 
 def _qwen(c: Config, family: Family, layers: int) -> list[Part]:
-    """Qwen2Moe, Qwen3Moe: every ``decoder_sparse_step``-th layer but ``mlp_only_layers``; Qwen2Moe has a gated shared expert."""
+    """Qwen2Moe, Qwen3Moe: every ``decoder_sparse_step``-th layer but ``mlp_only_layers``; Qwen2Moe has a shared expert."""
     count = c.size("num_experts", *EXPERTS)
     shared = c.size("shared_expert_intermediate_size", default=0, lowest=0)
     part = Experts(experts=count, experts_per_token=experts_per_token(c, count), hidden=c.size("moe_intermediate_size"),

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from presilicon.frontend.blocks import Block, Experts, FeedForward, GroupedAttention, LatentAttention, NormKind, Quantized
-from presilicon.frontend.config import MOST_LAYERS, Config
+from presilicon.frontend.config import MOST_LAYERS, Config, shown
 from presilicon.frontend.families import HEADS, HIDDEN, LAYERS, POSITIONS, Family, dense_part, head_sizes, windows
 from presilicon.frontend.language import merged
 from presilicon.frontend.mixtures import EXPERTS, deepseek, experts_per_token
@@ -153,6 +153,90 @@ def _dbrx(c: Config) -> Design:
     return Design(blocks=(block,), tied=c.flag("tie_word_embeddings", default=False))
 
 
+def _mimo_flash(c: Config) -> Design:
+    """MiMo-V2-Flash: sliding layers with other heads and a sink, values narrower than keys, experts behind one dense layer."""
+    layers = c.size(*LAYERS, highest=MOST_LAYERS)
+    sliding = c.switches("hybrid_layer_pattern", layers)
+    if sliding is None:
+        c.fail("hybrid_layer_pattern", "this key is missing", hint="0 or 1 for each layer")
+    bias = c.flag("attention_bias", default=False)
+    full = GroupedAttention(
+        heads=c.size(*HEADS), kv_heads=c.size("num_key_value_heads"), head_dim=c.size("head_dim"),
+        value_dim=c.size("v_head_dim"), qkv_bias=bias, sinks=c.flag("add_full_attention_sink_bias", default=False))
+    limited = GroupedAttention(
+        heads=c.size("swa_num_attention_heads", *HEADS), kv_heads=c.size("swa_num_key_value_heads", "num_key_value_heads"),
+        head_dim=c.size("swa_head_dim", "head_dim"), value_dim=c.size("swa_v_head_dim", "v_head_dim"), qkv_bias=bias,
+        window=c.size("sliding_window"), sinks=c.flag("add_swa_attention_sink_bias", default=True))
+    blocks = [Block(attention=limited if is_sliding else full, feed_forward=part)
+              for is_sliding, part in zip(sliding, deepseek(c, Family(), layers), strict=True)]
+    return Design(blocks=merged(blocks), tied=c.flag("tie_word_embeddings", default=False))
+
+
+def _gemma4(c: Config) -> Design:
+    """Gemma 4: wider heads, fewer keys and V = K in full layers; experts beside a dense network where it has them.
+
+    The 26B-A4B has norms around both (7 in all), a scale in front of the router (counted as an eighth norm) and one
+    behind it (a value an expert).
+    """
+    layers, hidden = c.size(*LAYERS, highest=MOST_LAYERS), c.size(*HIDDEN)
+    for key in ("hidden_size_per_layer_input", "num_kv_shared_layers"):
+        if c.size(key, default=0, lowest=0):
+            c.fail(key, f"{shown(c.values[key])} is not supported", hint="0: no inputs per layer, no keys shared by layers")
+    family = Family(windows="pattern", period=6, head_dim=256)
+    heads, kv_heads, head_dim = head_sizes(c, family, hidden)
+    alike, wide = c.flag("attention_k_eq_v", default=False), c.size("global_head_dim", default=head_dim)
+    few = c.size("num_global_key_value_heads", default=kv_heads) if alike else kv_heads
+    if heads % few:
+        c.fail("num_global_key_value_heads", f"{heads} heads are not a multiple of {few} key and value heads")
+    bias = c.flag("attention_bias", default=False)
+    limited = GroupedAttention(heads=heads, kv_heads=kv_heads, head_dim=head_dim, value_dim=head_dim, qk_norm="head",
+                               qkv_bias=bias, output_bias=bias)
+    full = replace(limited, kv_heads=few, head_dim=wide, value_dim=wide, shared_projection=alike)
+    part: FeedForward | Experts = dense_part(c, family)
+    norms = 4
+    if c.flag("enable_moe_block", default=False):
+        count = c.size(*EXPERTS)
+        part = Experts(experts=count, experts_per_token=experts_per_token(c, count), hidden=c.size("moe_intermediate_size"),
+                       shared_hidden=c.size("intermediate_size"), router_bias=True)
+        norms = 8
+    blocks = [Block(attention=replace(limited, window=w) if w else full, feed_forward=part, norms=norms)
+              for w in windows(c, family, layers)]
+    return Design(blocks=merged(blocks), tied=c.flag("tie_word_embeddings", default=True))
+
+
+def _decilm(c: Config) -> Design:
+    """Nemotron-NAS (DeciLM): each block has its own groups of heads and width, or lacks a part; widths are multiples of 256."""
+    layers, hidden, heads = c.size(*LAYERS, highest=MOST_LAYERS), c.size(*HIDDEN), c.size(*HEADS)
+    listed = c.items("block_configs", layers)
+    if listed is None:
+        c.fail("block_configs", "this key is missing", hint="one object for each layer")
+    blocks = []
+    for i, values in enumerate(listed):
+        if not isinstance(values, Mapping):
+            c.fail("block_configs", f"{shown(values)} is not an object")
+        block = Config(values, f"{c.where}: block_configs[{i}]")
+        inner, outer = block.part("attention"), block.part("ffn")
+        if inner is None or outer is None:
+            block.fail("attention" if inner is None else "ffn", "this key is missing", hint="an object")
+        for part in (inner, outer):
+            if part.flag("replace_with_linear", default=False):
+                part.fail("replace_with_linear", "true is not supported")
+        attention, feed_forward = None, None
+        if not inner.flag("no_op", default=False):
+            group = inner.size("n_heads_in_group")
+            if heads % group or hidden % heads:
+                inner.fail("n_heads_in_group", f"{heads} heads (of {hidden}) do not divide into groups of {group}")
+            width = hidden // heads
+            attention = GroupedAttention(heads=heads, kv_heads=heads // group, head_dim=width, value_dim=width)
+        if not outer.flag("no_op", default=False):
+            feed_forward = FeedForward(hidden=-(-int(2 * outer.number("ffn_mult") * hidden / 3) // 256) * 256)
+        if attention is not None or feed_forward is not None:
+            blocks.append(Block(attention=attention, feed_forward=feed_forward))
+    if not blocks:
+        c.fail("block_configs", "no block has a part that does anything")
+    return Design(blocks=merged(blocks), tied=c.flag("tie_word_embeddings", default=False))
+
+
 SPECIAL: Mapping[str, Callable[[Config], Design]] = MappingProxyType({
     "DeepseekV2ForCausalLM": _latent,
     "DeepseekV3ForCausalLM": _latent,
@@ -162,5 +246,8 @@ SPECIAL: Mapping[str, Callable[[Config], Design]] = MappingProxyType({
     "OPTForCausalLM": _opt,
     "MptForCausalLM": _mpt,
     "DbrxForCausalLM": _dbrx,
+    "MiMoV2FlashForCausalLM": _mimo_flash,
+    "Gemma4ForCausalLM": _gemma4,
+    "DeciLMForCausalLM": _decilm,
 })
 """Architecture -> the function that reads its design."""
