@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,11 +43,11 @@ def load(name_or_path: str, dims: Mapping[str, int] | None = None) -> LanguageMo
     """
     if not isinstance(name_or_path, str) or not name_or_path.strip() or "\0" in name_or_path:
         raise ModelError(f"{name_or_path!r} is neither a name nor a path of a model")
-    path = Path(name_or_path).expanduser()
+    path = Path(os.path.expanduser(name_or_path))
     if path.suffix.lower() == ".onnx":
         from presilicon.frontend.onnx_file import load_onnx
 
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise ModelError("there is no such file", where=str(path))
         return load_onnx(path, dims)
     if dims:
@@ -60,11 +61,8 @@ def load(name_or_path: str, dims: Mapping[str, int] | None = None) -> LanguageMo
 
 
 def _is_configuration(path: Path) -> bool:
-    """Whether ``path`` is a JSON file or a directory with a config.json."""
-    try:
-        return (path.suffix.lower() == ".json" and path.is_file()) or (path / "config.json").exists()
-    except OSError:  # a name too long for the file system
-        return False
+    """Whether ``path`` is a JSON file or a directory with a config.json (os.path: no error for a name that is too long)."""
+    return (path.suffix.lower() == ".json" and os.path.isfile(path)) or os.path.exists(path / "config.json")
 
 
 def _named(name: str, path: Path) -> LanguageModel | Network:
@@ -75,10 +73,10 @@ def _named(name: str, path: Path) -> LanguageModel | Network:
     networks = {known.lower(): make for known, make in zoo.NETWORKS.items()}
     if name.strip().lower() in networks:
         return networks[name.strip().lower()]()
-    if path.is_dir():
+    if os.path.isdir(path):
         raise ModelError("this directory has no config.json", where=name)
-    if name.startswith((".", "/", "~")) or name.endswith("/"):
-        raise ModelError("there is no such file or directory", where=name)
+    if name.startswith((".", "/", "~")) or name.endswith(("/", ".json")):
+        raise ModelError("there is no such file or directory", where=name[:200])
     known = [n for row in named.rows() for n in row.names] + list(zoo.NETWORKS)
     shown = name if len(name) <= 80 else name[:77] + "..."
     raise ModelError(f"no model is called {shown!r}", hint=nearest(name[:200], known) or "`presilicon models` lists them all")

@@ -13,7 +13,7 @@ from presilicon.dtypes import BF16, Formats, NumberFormat
 from presilicon.errors import ModelError
 from presilicon.graph import Attention, Elementwise, ExpertMatmul, Matmul, Normalization, Operator, Size, Split
 
-LARGEST = 2**31
+LARGEST = 2**24
 """No size of one part of a model reaches this; larger ones are typing errors."""
 
 Quantized = Literal["all", "feed_forward", "experts"]

@@ -87,18 +87,25 @@ def from_config(
     values: Mapping[str, Any], *, name: str, where: str, source: str = "", note: str = "",
 ) -> LanguageModel | Network:
     """The model that the configuration ``values`` describes; ``where`` names its origin in errors."""
-    c = Config(values, where)
+    try:
+        return _model(Config(values, where), name, source, note)
+    except ModelError as error:
+        if error.where.startswith(where):
+            raise
+        raise error.at(where) from None  # a law of a part: it knows its sizes, not the file
+
+
+def _model(c: Config, name: str, source: str, note: str) -> LanguageModel | Network:
     listed = c.items("architectures")
     if not listed or not isinstance(listed[0], str):
         c.fail("architectures", f"{shown(listed)} names no architecture", hint='a list such as ["LlamaForCausalLM"]')
     called = listed[0]
     architecture = ALIASES.get(called, called)
     if refusal := reason(called):
-        raise ModelError(f"{called} cannot be described: {refusal}", where=f"{where}: architectures")
+        c.fail("architectures", f"{called} cannot be described: {refusal}")
     if architecture in ENCODERS:
         return ENCODERS[architecture](c, name, source)
-    text = c.part("text_config") or c.part("language_config")
-    inner = c
+    inner, text = c, c.part("text_config") or c.part("language_config")
     if text is not None:
         inner = Config({**_outer(c), **{k: v for k, v in text.values.items() if v is not None}}, text.where)
     if architecture in SPECIAL:
@@ -107,18 +114,15 @@ def from_config(
         design = _family(inner, architecture)
     else:
         known = [*FAMILIES, *SPECIAL, *ENCODERS]
-        close = nearest(called, known) or "one of " + ", ".join(sorted(known))
+        close = nearest(called[:200], known) or "one of " + ", ".join(sorted(known))
         c.fail("architectures", f"{shown(called)} is not known", hint=close)
     published, quantized = formats(inner)
-    try:
-        return LanguageModel(
-            name=name, hidden=inner.size(*HIDDEN), vocabulary=inner.size("vocab_size"), blocks=design.blocks,
-            max_tokens=inner.size(*POSITIONS, default=0), tied=design.tied, learned_positions=design.learned_positions,
-            embedding_width=design.embedding_width, embedding_norm=design.embedding_norm, final_norm=design.final_norm,
-            head_bias=design.head_bias, norm=design.norm, published=published,
-            quantized=design.quantized if design.quantized != "all" else quantized, source=source, note=note)
-    except ModelError as error:
-        raise error.at(where) from None
+    return LanguageModel(
+        name=name, hidden=inner.size(*HIDDEN), vocabulary=inner.size("vocab_size"), blocks=design.blocks,
+        max_tokens=inner.size(*POSITIONS, default=0), tied=design.tied, learned_positions=design.learned_positions,
+        embedding_width=design.embedding_width, embedding_norm=design.embedding_norm, final_norm=design.final_norm,
+        head_bias=design.head_bias, norm=design.norm, published=published,
+        quantized=design.quantized if design.quantized != "all" else quantized, source=source, note=note)
 
 
 def _outer(c: Config) -> dict[str, Any]:
