@@ -318,3 +318,18 @@ def test_equal_blocks_are_merged():
 def test_activation_bytes_hold_the_widest_operator():
     graph = language("meta-llama/Llama-3.1-8B").prefill(batch=1, tokens=1000, formats=BF)
     assert graph.activation_bytes == 1000 * 2 * (4096 + 3 * 14336)  # the residual stream, and SiLU * mul: two in, one out
+
+
+def prefixes(name):
+    graph = language(name).decode(batch=1, context=1, formats=BF)
+    names = [o.name for o in graph]
+    assert len(set(names)) == len(names)
+    return list(dict.fromkeys(n.split(".")[0] for n in names if "." in n))
+
+
+def test_names_of_operators_tell_their_blocks():
+    assert prefixes("gpt2") == []
+    assert prefixes("openai/gpt-oss-120b") == ["window", "full"]
+    assert prefixes("deepseek-ai/DeepSeek-V3") == ["dense", "experts"]
+    assert prefixes("XiaomiMiMo/MiMo-V2-Flash") == ["full_dense", "window_experts", "full_experts"]
+    assert len(prefixes("nvidia/Llama-3_3-Nemotron-Super-49B-v1")) == 8

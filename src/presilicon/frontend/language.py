@@ -158,10 +158,25 @@ def _working_bytes(operators: list[Operator]) -> Size:
 
 
 def _labels(blocks: tuple[Block, ...]) -> list[str]:
-    """A short prefix for the operators of each group of blocks; none where there is one group."""
+    """A prefix for the operators of each group of blocks, of what tells it from the others; none where there is one group."""
     if len(blocks) == 1:
         return [""]
-    return [f"block{i}." for i in range(len(blocks))]
+    traits = [(_reach(block), _kind(block)) for block in blocks]
+    telling = [i for i in (0, 1) if len({trait[i] for trait in traits}) > 1]
+    labels = ["_".join(trait[i] for i in telling) or "block" for trait in traits]
+    return [f"{label}{labels[:n].count(label) + 1 if labels.count(label) > 1 else ''}." for n, label in enumerate(labels)]
+
+
+def _reach(block: Block) -> str:
+    if block.attention is None:
+        return "no_attention"
+    return "window" if getattr(block.attention, "window", 0) else "full"
+
+
+def _kind(block: Block) -> str:
+    if block.feed_forward is None:
+        return "no_feed_forward"
+    return "experts" if isinstance(block.feed_forward, Experts) else "dense"
 
 
 def _whole(name: str, value: Any) -> Size:
