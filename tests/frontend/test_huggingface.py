@@ -166,6 +166,23 @@ def test_layer_types_set_the_windows():
     assert [(b.attention.window, b.attention.rotary, b.repeat) for b in local.blocks] == [(16, True, 6), (0, False, 2)]
 
 
+def test_exaone_counts_its_layers_under_another_key():
+    config = {**LLAMA, "architectures": ["ExaoneForCausalLM"], "num_layers": 5}
+    assert built({k: v for k, v in config.items() if k != "num_hidden_layers"}).layers == 5
+
+
+@pytest.mark.parametrize(("scheme", "formats"), [
+    ({"quant_method": "gptq", "bits": 4}, "int4/bf16/bf16"), ({"quant_method": "awq", "bits": 8}, "int8/bf16/bf16"),
+    ({"bits": 4, "group_size": 64}, "int4/bf16/bf16"), ({"quant_method": "mxfp4"}, "mxfp4/bf16/bf16"),
+    ({"quant_algo": "NVFP4", "kv_cache_quant_algo": "FP8"}, "nvfp4/nvfp4/fp8"),
+])  # fmt: skip
+def test_quantized_checkpoints(scheme, formats):
+    assert str(built({**LLAMA, "quantization_config": scheme}).default_formats) == formats
+    for bad in ({"quant_method": "gptq"}, {"bits": 3}, {"quant_method": "awq", "bits": "4"}):
+        with pytest.raises(ModelError, match="quantization_config"):
+            built({**LLAMA, "quantization_config": bad})
+
+
 def test_parallel_blocks_have_their_norms():
     gptj = built(
         {"architectures": ["GPTJForCausalLM"], "n_embd": 64, "n_layer": 2, "n_head": 4, "vocab_size": 100, "n_positions": 64}

@@ -59,7 +59,7 @@ class Family:
     head_dim: int = 0
 
 
-LAYERS = ("num_hidden_layers", "n_layer", "n_layers")
+LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 HIDDEN = ("hidden_size", "n_embd", "d_model", "n_embed")
 HEADS = ("num_attention_heads", "n_head", "n_heads")
 POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_sequence_length", "n_ctx")

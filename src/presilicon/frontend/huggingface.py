@@ -56,7 +56,7 @@ ALIASES: Mapping[str, str] = MappingProxyType({
     "Qwen3VLForConditionalGeneration": "Qwen3ForCausalLM", "Qwen3VLMoeForConditionalGeneration": "Qwen3MoeForCausalLM",
     "KimiK25ForConditionalGeneration": "DeepseekV3ForCausalLM", "PhiMoEForCausalLM": "PhimoeForCausalLM",
     "Gemma3ForConditionalGeneration": "Gemma3ForCausalLM", "RWForCausalLM": "FalconForCausalLM",
-    "MPTForCausalLM": "MptForCausalLM", "HyperClovaXForCausalLM": "HyperCLOVAXForCausalLM",
+    "MPTForCausalLM": "MptForCausalLM", "StableLMEpochForCausalLM": "StableLmForCausalLM", "HyperClovaXForCausalLM": "HyperCLOVAXForCausalLM",
     "Gemma4ForConditionalGeneration": "Gemma4ForCausalLM",
     "GPT2Model": "GPT2LMHeadModel", "LlamaModel": "LlamaForCausalLM", "DeepseekForCausalLM": "DeepseekV2ForCausalLM",
 })
@@ -165,9 +165,14 @@ def _quantized(q: Config, wide: NumberFormat) -> tuple[NumberFormat, NumberForma
     algorithm = q.text("quant_algo", default="").upper()
     method = algorithm.lower() or q.text("quant_method", default="")
     simple = {"fp8": (FP8, FP8), "fbgemm_fp8": (FP8, FP8), "mxfp4": (MXFP4, wide), "nvfp4": (NVFP4, NVFP4),
-              "gptq": (INT4, wide), "awq": (INT4, wide)}
+              "int4": (INT4, wide), "int8": (INT8, wide)}
     if method in simple:
         return simple[method]
+    if method in ("gptq", "awq", "") and q.has("bits"):  # weights only; without a method: as MLX writes it
+        bits = q.size("bits")
+        if bits not in (4, 8):
+            q.fail("bits", f"{bits} bits are no format here", hint="4 or 8")
+        return simple[f"int{bits}"]
     groups = q.part("config_groups")
     first = groups.part("group_0") if groups is not None else None
     parts = (first.part("weights"), first.part("input_activations")) if first is not None else (None, None)
