@@ -56,9 +56,10 @@ ALIASES: Mapping[str, str] = MappingProxyType({
     "Qwen3VLForConditionalGeneration": "Qwen3ForCausalLM", "Qwen3VLMoeForConditionalGeneration": "Qwen3MoeForCausalLM",
     "KimiK25ForConditionalGeneration": "DeepseekV3ForCausalLM", "PhiMoEForCausalLM": "PhimoeForCausalLM",
     "Gemma3ForConditionalGeneration": "Gemma3ForCausalLM", "RWForCausalLM": "FalconForCausalLM",
-    "MPTForCausalLM": "MptForCausalLM", "StableLMEpochForCausalLM": "StableLmForCausalLM", "HyperClovaXForCausalLM": "HyperCLOVAXForCausalLM",
+    "MPTForCausalLM": "MptForCausalLM",
+    "StableLMEpochForCausalLM": "StableLmForCausalLM", "HyperClovaXForCausalLM": "HyperCLOVAXForCausalLM",
     "Gemma4ForConditionalGeneration": "Gemma4ForCausalLM",
-    "GPT2Model": "GPT2LMHeadModel", "LlamaModel": "LlamaForCausalLM", "DeepseekForCausalLM": "DeepseekV2ForCausalLM",
+    "GPT2Model": "GPT2LMHeadModel", "LlamaModel": "LlamaForCausalLM",
 })
 """Other names of an architecture; a model with pictures stands for its language part (``text_config``)."""
 
