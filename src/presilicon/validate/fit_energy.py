@@ -69,8 +69,8 @@ class Measured:
 class EnergyFit:
     """Fitted constants; errors by (format, part): median absolute relative error, number of rows.
 
-    A part without rows is left out. Parts: "fitted", "held back", each also "(full window)", "(full window, below the limit)"; "naive, held back"; "latency
-    at the limit" of large matmuls, whose time the power limit sets.
+    Parts: "fitted", "held back", each also "(full window)", "(full window, below the limit)"; "naive, held back"; "latency
+    at the limit" of large matmuls, whose time the power limit sets. A part without rows is left out.
     """
 
     constants: dict[str, float]
