@@ -1,0 +1,75 @@
+"""``presilicon doctor``: the tools and files found on this machine, and what each is for."""
+
+from __future__ import annotations
+
+import click
+
+from presilicon.cli.options import as_json
+from presilicon.cli.output import print_json, print_table, say
+
+
+@click.command(name="doctor")
+@as_json
+def doctor(as_json: bool) -> int:
+    """Show which tools and data this installation finds, and what each is for.
+
+    \b
+    presilicon doctor
+    presilicon doctor --json
+
+    Exit code 1 where something that every command needs is missing; what is optional may be missing.
+    """
+    tools = [_python(), *(_package(*row) for row in _PACKAGES), _facts()]
+    broken = any(t["required"] and not t["found"] for t in tools)
+    if as_json:
+        print_json("doctor", {"tools": tools})
+    else:
+        rows = [(str(t["name"]), str(t["version"] or ("yes" if t["found"] else "-")), str(t["purpose"])) for t in tools]
+        print_table(("tool", "found", "what it is for"), rows, fold="what it is for")
+        missing = [t for t in tools if not t["found"] and t["install"]]
+        for tool in missing:
+            say(f"{tool['name']} is missing: {tool['install']}")
+    return 1 if broken else 0
+
+
+Tool = dict[str, str | bool | None]
+
+_PACKAGES = (
+    ("numpy", True, "arrays: the estimate of one chip or of many at once", ""),
+    ("click", True, "the command line", ""),
+    ("rich", True, "tables", ""),
+    ("tomli-w", True, "writes chips as TOML", ""),
+    ("onnx", False, "reads ONNX files", "pip install 'presilicon[onnx]'"),
+    ("scipy", False, "fits constants to measurements: calibrate", "pip install 'presilicon[fit]'"),
+)
+
+
+def _python() -> Tool:
+    import platform
+
+    return _tool("python", True, platform.python_version(), True, "runs presilicon; 3.11 or newer", "")
+
+
+def _package(name: str, required: bool, purpose: str, install: str) -> Tool:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        found: str | None = version(name)
+    except PackageNotFoundError:
+        found = None
+    return _tool(name, found is not None, found, required, purpose, install)
+
+
+def _facts() -> Tool:
+    return _tool("facts", False, None, False, "", "")
+
+
+def _tool(name: str, found: bool, version: str | None, required: bool, purpose: str, install: str) -> Tool:
+    return {
+        "name": name,
+        "found": found,
+        "version": version,
+        "required": required,
+        "purpose": purpose,
+        "install": install or None,
+    }
