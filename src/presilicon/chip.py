@@ -40,7 +40,7 @@ def _positive(owner: object, where: str) -> None:
 class Memory:
     """Off-chip memory: kind ("HBM3"), capacity and peak bandwidth."""
 
-    kind: str
+    kind: str = ""
     bytes: float | None = None
     bytes_per_s: float | None = None
 
@@ -52,7 +52,7 @@ class Memory:
 class Link:
     """Links to other chips: bandwidth per chip and direction, all links together; how many chips share the fabric."""
 
-    kind: str
+    kind: str = ""
     bytes_per_s: float | None = None
     chips: int | None = None
 
@@ -171,8 +171,6 @@ class Chip:
         blank = []
         if not self.peak_ops_per_s:
             blank.append("peak_ops_per_s")
-        if self.memory is None and not self.shared_sram_bytes:
-            blank.append("memory")
         if self.memory is not None and self.memory.bytes_per_s is None:
             blank.append("memory.bytes_per_s")
         return tuple(blank)

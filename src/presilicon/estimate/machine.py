@@ -1,0 +1,140 @@
+"""What the formulas read: the figures of one chip, or of an array of chips, and the fitted constants of its family.
+
+A field is a float, or an array over chips whose shape broadcasts with the sizes of the graph. Only + - * / min max floor
+ceil sqrt are used on them, so one chip and a million give the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from presilicon.chip import Chip
+from presilicon.dtypes import NumberFormat
+from presilicon.errors import FormatError
+from presilicon.estimate.constants import Constants, constants_of
+
+Real = float | NDArray[np.float64]
+
+# A format that a chip lacks is multiplied in the first of these that it has (weights are widened on the way in).
+_WIDER: dict[str, tuple[str, ...]] = {
+    "nvfp4": ("nvfp4", "mxfp4", "fp8", "fp16", "bf16", "fp32"),
+    "mxfp4": ("mxfp4", "nvfp4", "fp8", "fp16", "bf16", "fp32"),
+    "fp8": ("fp8", "fp16", "bf16", "fp32"),
+    "fp8_e5m2": ("fp8", "fp16", "bf16", "fp32"),
+    "int4": ("int4", "int8", "fp16", "bf16", "fp32"),
+    "int8": ("int8", "fp16", "bf16", "fp32"),
+    "bf16": ("bf16", "fp16", "tf32", "fp32"),
+    "fp16": ("fp16", "bf16", "tf32", "fp32"),
+    "fp32": ("fp32", "tf32"),
+    "int32": ("fp32",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Figures of a chip (or of many) as the formulas need them, each blank one replaced by what its absence means.
+
+    ``memory_bytes_per_s`` of a chip without DRAM is that of its on-chip memory.
+    """
+
+    cores: Real
+    clock_hz: Real
+    memory_bytes: Real
+    memory_bytes_per_s: Real
+    shared_sram_bytes: Real
+    scratchpad_bytes: Real
+    vector_ops_per_s: Real
+    tdp_w: Real
+    link_bytes_per_s: Real
+    host_bytes_per_s: Real
+    peak: Mapping[str, Real]
+    constants: Constants
+
+    def rate(self, multiplied: NumberFormat | str) -> Real:
+        """Peak operations per second (2 a MAC) in a format; FormatError where no format of the chip can hold it."""
+        return self.peak[self.native(multiplied)]
+
+    def native(self, multiplied: NumberFormat | str) -> str:
+        """The format the chip multiplies a format in: itself, or the first wider one it has."""
+        name = str(multiplied)
+        for candidate in _WIDER[name]:
+            if candidate in self.peak:
+                return candidate
+        raise FormatError(f"the chip has no matrix unit for {name}", hint="it has " + ", ".join(sorted(self.peak)))
+
+    def has(self, multiplied: NumberFormat | str) -> bool:
+        """Whether a format is multiplied natively."""
+        return str(multiplied) in self.peak
+
+    def for_networks(self) -> Machine:
+        """The same machine running a compiled engine of many operators instead of single kernels."""
+        c = self.constants
+        own = replace(c, launch_s=c.network_launch_s, matmul_share=c.network_share, wave_s=c.network_wave_s)
+        return replace(self, constants=own)
+
+    def reshaped(self, axes: int) -> Machine:
+        """The same machines with ``axes`` trailing axes of length 1, to broadcast against sizes with as many axes."""
+
+        def grow(value: Any) -> Any:
+            return value.reshape(value.shape + (1,) * axes) if isinstance(value, np.ndarray) else value
+
+        values = {f.name: grow(getattr(self, f.name)) for f in fields(self) if f.name not in ("peak", "constants")}
+        constants = replace(self.constants, **{f.name: grow(getattr(self.constants, f.name)) for f in fields(self.constants)})
+        return replace(self, **values, peak={k: grow(v) for k, v in self.peak.items()}, constants=constants)
+
+
+def machine(chip: Chip, constants: Constants | None = None) -> Machine:
+    """The machine of one chip; ChipError names what it needs and the chip leaves blank."""
+    known = constants or constants_of(chip)
+    # Scratchpads of a megabyte and more are memory that software manages; smaller ones only hold a core's tiles.
+    private = (chip.scratchpad_bytes or 0.0) * (chip.cores or 1) if (chip.scratchpad_bytes or 0.0) >= 1e6 else 0.0
+    sram = (chip.shared_sram_bytes or 0.0) + private or 4e6
+    cores = float(chip.cores or 1)
+    peak_any = max(chip.peak_ops_per_s.values()) if chip.peak_ops_per_s else chip.need("peak_ops_per_s.int8")
+    clock = chip.clock_hz or 1e9
+    bandwidth: Real
+    if chip.memory is not None:
+        bandwidth, capacity = chip.need("memory.bytes_per_s"), chip.memory.bytes or sram
+    else:
+        bandwidth, capacity = known.sram_bytes_per_op * peak_any, sram
+    # Where a maker states no fp32 rate, the vector unit is taken as a fixed share of the matrix unit's.
+    vector: Real = chip.vector_ops_per_s or chip.peak_ops_per_s.get("fp32") or peak_any * known.vector_share
+    return Machine(
+        cores=cores,
+        clock_hz=clock,
+        memory_bytes=capacity,
+        memory_bytes_per_s=bandwidth,
+        shared_sram_bytes=sram,
+        scratchpad_bytes=chip.scratchpad_bytes or sram / cores,
+        vector_ops_per_s=vector,
+        tdp_w=chip.tdp_w or float("inf"),
+        link_bytes_per_s=(chip.link.bytes_per_s if chip.link and chip.link.bytes_per_s else None)
+        or (chip.host.bytes_per_s if chip.host and chip.host.bytes_per_s else 16e9),
+        host_bytes_per_s=(chip.host.bytes_per_s if chip.host and chip.host.bytes_per_s else 16e9),
+        peak=dict(chip.peak_ops_per_s),
+        constants=known,
+    )
+
+
+def stack(machines: Sequence[Machine]) -> Machine:
+    """Many machines as one with arrays of shape (machines,); their formats are those all of them can multiply."""
+
+    def join(values: list[Any]) -> Any:
+        return np.array(values, dtype=np.float64)
+
+    names = [f.name for f in fields(Machine) if f.name not in ("peak", "constants")]
+    common = [n for n in _WIDER if all(_has_or_wider(m, n) for m in machines)]
+    return Machine(
+        **{n: join([getattr(m, n) for m in machines]) for n in names},
+        peak={n: join([m.rate(n) for m in machines]) for n in common},
+        constants=Constants(**{f.name: join([getattr(m.constants, f.name) for m in machines]) for f in fields(Constants)}),
+    )
+
+
+def _has_or_wider(one: Machine, name: str) -> bool:
+    return any(c in one.peak for c in _WIDER[name])

@@ -1,0 +1,178 @@
+"""A language model served by a system of chips: prefill, decode, memory and energy of a batch in flight.
+
+Everything broadcasts: a machine of many chips, an array of batches, both at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from presilicon.dtypes import Formats
+from presilicon.errors import CapacityError, WorkloadError
+from presilicon.estimate.cost import Real
+from presilicon.estimate.energy import static_w
+from presilicon.estimate.machine import Machine
+from presilicon.estimate.passes import PassCost, pass_cost
+from presilicon.frontend.language import LanguageModel
+from presilicon.graph import Graph, Size
+from presilicon.mapping import Parallelism, partition
+
+# Share of the memory that serving software fills with weights, KV cache and activations: vLLM's default of
+# gpu_memory_utilization (vllm.config.CacheConfig, docs.vllm.ai, "Engine Arguments", read 2026-11-22).
+USABLE_MEMORY = 0.9
+# Tokens of prompts that are worked on at once: vLLM's and TensorRT-LLM's usual max_num_batched_tokens
+# (docs.vllm.ai, "Optimization and Tuning", chunked prefill, read 2026-11-22).
+PREFILL_TOKENS = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Requests in flight on the whole system, all of the same lengths; ``batch`` may be an array."""
+
+    batch: Size = 1
+    input_tokens: int = 1024
+    output_tokens: int = 128
+    beams: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "input_tokens", "output_tokens", "beams"):
+            value = np.asarray(getattr(self, name))
+            if value.dtype.kind not in "iuf" or not np.all((value >= 1) & (value <= 2**31) & (value == np.floor(value))):
+                raise WorkloadError(f"{name} is {getattr(self, name)!r}", hint="a whole number from 1")
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceCost:
+    """One batch from its prompts to its last tokens, on the whole system."""
+
+    load: Load
+    parallelism: Parallelism
+    prefill: PassCost
+    decode: PassCost
+    prefill_s: Real
+    time_per_output_token_s: Real
+    weight_bytes: Real
+    kv_cache_bytes: Real
+    activation_bytes: Real
+    memory_limit_bytes: Real
+    prefill_j: Real
+    decode_j: Real
+
+    @property
+    def time_to_first_token_s(self) -> Real:
+        """From the prompts' arrival to the first token of each: the prefill of the whole batch."""
+        return self.prefill_s
+
+    @property
+    def latency_s(self) -> Real:
+        """From the prompts' arrival to the last token."""
+        return self.prefill_s + (self.load.output_tokens - 1) * self.time_per_output_token_s
+
+    @property
+    def throughput_per_s(self) -> Real:
+        """Requests finished a second."""
+        return self.load.batch / self.latency_s
+
+    @property
+    def tokens_per_s(self) -> Real:
+        """Output tokens a second, the system as a whole."""
+        return self.throughput_per_s * self.load.output_tokens
+
+    @property
+    def energy_j(self) -> Real:
+        """Energy of the whole batch on all chips."""
+        return self.prefill_j + (self.load.output_tokens - 1) * self.decode_j
+
+    @property
+    def power_w(self) -> Real:
+        """Mean power of all chips together."""
+        return self.energy_j / self.latency_s
+
+    @property
+    def memory_bytes(self) -> Real:
+        """Bytes one chip holds at the end of the batch."""
+        return self.weight_bytes + self.kv_cache_bytes + self.activation_bytes
+
+    @property
+    def fits(self) -> Real:
+        """Whether the fullest chip's bytes are within its usable memory."""
+        return self.memory_bytes <= self.memory_limit_bytes
+
+    def require_fit(self, chip: str) -> None:
+        """CapacityError with both numbers, and what would fit, where a chip's memory is too small."""
+        if bool(np.all(self.fits)):
+            return
+        needed, limit = float(np.max(self.memory_bytes)), float(np.max(self.memory_limit_bytes))
+        fixed, batch = float(np.max(self.weight_bytes)), float(np.max(self.load.batch))
+        room = limit - fixed - float(np.max(self.activation_bytes))
+        most = int(batch * room / max(float(np.max(self.kv_cache_bytes)), 1.0))
+        if room > 0 and most >= 1:
+            hint = f"a batch of {most} fits"
+        else:
+            chips = int(np.ceil(self.parallelism.chips * needed / limit))
+            hint = f"about {chips} chips, or a smaller weight format, would fit"
+        raise CapacityError(
+            f"the model needs {needed / 1e9:.1f} GB a chip and {limit / 1e9:.1f} GB are usable "
+            f"(weights {fixed / 1e9:.1f} GB, KV cache {float(np.max(self.kv_cache_bytes)) / 1e9:.1f} GB)",
+            where=chip,
+            hint=hint,
+        )
+
+
+def _latency(machine: Machine, cost: PassCost, pipeline: int, rows: Size, hidden: int) -> Real:
+    """One pass through all stages: the operators, the host's work, and sending activations between stages."""
+    send: Real = 0.0
+    if pipeline > 1:
+        send = (pipeline - 1) * (machine.constants.launch_s + rows * hidden * 2.0 / machine.link_bytes_per_s)
+    return cost.latency_s + machine.constants.step_s + send
+
+
+def service_cost(
+    machine: Machine, model: LanguageModel, load: Load, *, formats: Formats, parallelism: Parallelism | None = None
+) -> ServiceCost:
+    """Cost of serving ``load`` on chips of one kind.
+
+    A pipeline works on as many parts of the batch as it has stages. ParallelismError where the model does not divide.
+    """
+    p = parallelism or Parallelism()
+    mean_context = load.input_tokens + (load.output_tokens + 1) // 2
+    replica = np.ceil(np.asarray(load.batch, dtype=np.float64) / p.data)
+    micro = np.ceil(replica / p.pipeline)
+    longest = load.input_tokens + load.output_tokens
+    prompts = partition(model.prefill(batch=micro, tokens=load.input_tokens, formats=formats), p)
+    step = partition(model.decode(batch=micro, context=mean_context, formats=formats, beams=load.beams), p)
+    prefill, decode = pass_cost(machine, prompts), pass_cost(machine, step)
+    # The last part of the batch enters the pipeline when the others have left its first stage.
+    filled = (2.0 * p.pipeline - 1.0) / p.pipeline
+    prefill_s = _latency(machine, prefill, p.pipeline, micro * load.input_tokens, model.hidden) * filled
+    decode_s = _latency(machine, decode, p.pipeline, micro * load.beams, model.hidden)
+    # Chips working at the same time: all of a replica's stages, every replica.
+    together = p.tensor * p.data
+    full = _cache_bytes(model, replica, longest, formats, p, load.beams)
+    working = np.minimum(micro * load.input_tokens, PREFILL_TOKENS) / (micro * load.input_tokens)
+    return ServiceCost(
+        load=load,
+        parallelism=p,
+        prefill=prefill,
+        decode=decode,
+        prefill_s=prefill_s,
+        time_per_output_token_s=decode_s,
+        weight_bytes=step.weight_bytes / p.pipeline,
+        kv_cache_bytes=full,
+        activation_bytes=prompts.activation_bytes * working,
+        memory_limit_bytes=machine.memory_bytes * USABLE_MEMORY,
+        prefill_j=_energy_j(machine, prefill, prefill_s) * together * p.pipeline,
+        decode_j=_energy_j(machine, decode, decode_s) * together * p.pipeline,
+    )
+
+
+def _energy_j(machine: Machine, cost: PassCost, latency_s: Real) -> Real:
+    """Energy of one chip over one pass: its operators, and static power while it waits for the host and its neighbours."""
+    return cost.energy_j(machine) + static_w(machine) * np.maximum(latency_s - cost.latency_s, 0.0)
+
+
+def _cache_bytes(model: LanguageModel, batch: Size, tokens: int, formats: Formats, p: Parallelism, beams: int) -> Real:
+    graph: Graph = partition(model.decode(batch=batch, context=tokens, formats=formats, beams=beams), p)
+    return graph.kv_cache_bytes / p.pipeline

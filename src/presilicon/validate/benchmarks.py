@@ -1,0 +1,132 @@
+"""What each MLPerf benchmark runs: its model, lengths, bounds; and in which formats a chip runs it."""
+
+from __future__ import annotations
+
+import csv
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+from presilicon.chip import Chip
+from presilicon.dtypes import BF16, FP8, FP16, INT4, NVFP4, Formats, number_format
+
+_PUBLISHED = resources.files("presilicon") / "data" / "published"
+
+# The closed list of reasons for which an MLPerf row is not predicted.
+SKIPPED = {
+    "length": "unknown input length",
+    "chip": "chip figure not public",
+    "recommendation": "recommendation benchmark",
+    "video": "video or vision-language benchmark",
+}
+_RECOMMENDATION = ("dlrm",)
+_VIDEO = ("wan-", "qwen3-vl", "qwen3.6", "3d-unet")
+
+
+@cache
+def workloads() -> Mapping[tuple[str, str], float]:
+    """Published numbers of each benchmark by (benchmark, fact); sources stand in data/published/mlperf_workloads.csv."""
+    text = (_PUBLISHED / "mlperf_workloads.csv").read_text(encoding="utf-8")
+    return {(row["benchmark"], row["fact"]): float(row["value"]) for row in csv.DictReader(text.splitlines())}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Benchmark:
+    """One benchmark: a network, or a language model with its mean lengths; ``precise`` asks for 99.9 % of the accuracy."""
+
+    name: str
+    workload: str
+    network: str = ""
+    language_model: str = ""
+    precise: bool = False
+
+    def fact(self, name: str) -> float | None:
+        """A published number of the benchmark; None where there is none."""
+        return workloads().get((self.workload, name))
+
+    @property
+    def input_tokens(self) -> float | None:
+        """Mean prompt length."""
+        return self.fact("mean_input_tokens") or self.fact("mean_input_tokens_proxy")
+
+    @property
+    def output_tokens(self) -> float:
+        """Mean number of tokens generated."""
+        return self.fact("mean_output_tokens") or 1.0
+
+    @property
+    def beams(self) -> int:
+        """Beams of the search (1: greedy)."""
+        return int(self.fact("beams") or 1)
+
+    def bound_s(self, scenario: str, what: str) -> float | None:
+        """A latency bound (s) of the server or interactive scenario: ``what`` is latency, ttft or tpot."""
+        value = self.fact(f"{scenario}_{what}_bound_ms")
+        return None if value is None else value / 1e3
+
+
+@cache
+def benchmarks() -> Mapping[str, Benchmark]:
+    """Every benchmark that is predicted, by MLPerf's name."""
+    tables = tomllib.loads((_PUBLISHED / "mlperf_models.toml").read_text(encoding="utf-8"))
+    return {name: Benchmark(name=name, **table) for name, table in tables.items()}
+
+
+def not_predicted(benchmark: str) -> str:
+    """Why a benchmark is not predicted; empty where it is."""
+    if benchmark.startswith(_RECOMMENDATION):
+        return SKIPPED["recommendation"]
+    if benchmark.startswith(_VIDEO):
+        return SKIPPED["video"]
+    known = benchmarks().get(benchmark)
+    if known is None or (known.language_model and known.input_tokens is None):
+        return SKIPPED["length"]
+    return ""
+
+
+# From fast to precise; what a submission states decides, else the first one that the chip has.
+_NETWORK_ORDER = ("int8", "fp8", "fp16", "bf16", "fp32")
+_PRECISE_ORDER = ("fp8", "fp16", "bf16", "fp32", "int8")
+
+
+def _stated(precision: str) -> list[str]:
+    found = []
+    for word, name in (("fp4", "nvfp4"), ("int4", "int4"), ("fp8", "fp8"), ("int8", "int8"), ("bf16", "bf16"),
+                       ("fp16", "fp16"), ("fp32", "fp32")):  # fmt: skip
+        if word in precision.lower() and name not in found:
+            found.append(name)
+    return found
+
+
+def network_formats(benchmark: Benchmark, chip: Chip, precision: str) -> Formats | None:
+    """The formats a chip runs a network in: the fastest stated one that it has, else its fastest; None where it has none."""
+    order = _PRECISE_ORDER if benchmark.precise else _NETWORK_ORDER
+    stated = [name for name in _NETWORK_ORDER if name in _stated(precision)]
+    if benchmark.precise and "int8" in stated and len(stated) > 1:
+        stated.remove("int8")
+    for name in [*stated, *order]:
+        if name in chip.peak_ops_per_s:
+            wide = number_format(name)
+            return Formats(wide, wide, wide)
+    return None
+
+
+def language_formats(chip: Chip, precision: str) -> Formats | None:
+    """The formats a chip serves a language model in; fp8 caches where it multiplies fp8, else 16-bit ones."""
+    has = chip.peak_ops_per_s
+    stated = _stated(precision)
+    if "int4" in stated and "fp8" not in stated:
+        return Formats(INT4, BF16 if "bf16" in has else FP16, FP8 if "fp8" in has else BF16)
+    if ("nvfp4" in stated or not stated) and ("nvfp4" in has or "mxfp4" in has):
+        return Formats(NVFP4, NVFP4, FP8)
+    if ("fp8" in stated or not stated or "nvfp4" in stated) and "fp8" in has:
+        return Formats(FP8, FP8, FP8)
+    if "int8" in has and ("int8" in stated or not stated):
+        wide = number_format("int8")
+        return Formats(wide, wide, BF16)
+    for name in ("bf16", "fp16"):
+        if name in has:
+            return Formats(number_format(name), number_format(name), BF16)
+    return None

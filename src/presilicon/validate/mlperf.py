@@ -1,0 +1,234 @@
+"""MLPerf results predicted: each row's scenario run in virtual time over the estimate of its model on its chip."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from presilicon import chip as chips
+from presilicon import frontend, scenario
+from presilicon.dtypes import Formats
+from presilicon.errors import PresiliconError
+from presilicon.estimate.constants import constants_of
+from presilicon.estimate.machine import Machine, machine
+from presilicon.estimate.passes import pass_cost
+from presilicon.estimate.service import Load, service_cost
+from presilicon.frontend.network import Network
+from presilicon.mapping import Parallelism
+from presilicon.validate.benchmarks import (
+    SKIPPED,
+    Benchmark,
+    benchmarks,
+    language_formats,
+    network_formats,
+    not_predicted,
+)
+from presilicon.validate.facts import Table
+from presilicon.validate.score import Predictions, held_back
+
+Over = Mapping[str, Mapping[str, float]]
+
+BATCHES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
+TOKEN_BATCHES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0)
+TENSOR = (1, 2, 4, 8)
+# Power limit of a system tuned for performance per watt, over the TDP: fitted on the power-tuned rows.
+TUNED_SHARE = 0.6
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A chip with its constants: by name, whether tuned for power, and constants to use instead, hashable for caching."""
+
+    chip: str
+    tuned: bool = False
+    over: tuple[tuple[str, float], ...] = ()
+
+    def machine(self) -> Machine:
+        """The machine of this setting."""
+        chip = chips.load(self.chip)
+        found = machine(chip, replace(constants_of(chip), **dict(self.over)))
+        return replace(found, tdp_w=found.tdp_w * TUNED_SHARE) if self.tuned else found
+
+
+@lru_cache(maxsize=4096)
+def network_times(setting: Setting, name: str, formats: Formats, longest: bool) -> scenario.BatchTimes:
+    """Seconds of one chip for batches of a benchmark's network; ``longest``: judged at the 90th percentile of lengths."""
+    found, benchmark = setting.machine(), benchmarks()[name]
+    network = frontend.load(benchmark.network)
+    assert isinstance(network, Network)
+    sizes = np.array(BATCHES)
+    mean = benchmark.fact("mean_sequence_tokens")
+    if mean is None:
+        if longest and benchmark.fact("mean_sequence_tokens") is None:
+            return network_times(setting, name, formats, False)
+        latency = pass_cost(found, network.inference(batch=sizes, formats=formats)).latency_s
+    else:
+        padded = benchmark.fact("padded_sequence_tokens") or mean
+        share = float(found.constants.padding_share)
+        # Padding computed in full, dropped, or in part; a percentile of latency is that of a longer text.
+        wanted = min(padded, mean * (LONG_TEXT if longest else 1.0))
+        tokens = share * padded + (1 - share) * wanted
+        latency = pass_cost(found, network.inference(batch=sizes, tokens=int(tokens), formats=formats)).latency_s
+    whole = np.asarray(latency) + found.constants.query_s
+    return scenario.BatchTimes(BATCHES, tuple(float(v) for v in whole))
+
+
+# The 90th percentile of the lengths of SQuAD's texts over their mean: an assumption (lengths about a gamma of shape 6).
+LONG_TEXT = 1.4
+
+
+@lru_cache(maxsize=4096)
+def token_times(setting: Setting, name: str, formats: Formats, p: Parallelism) -> scenario.TokenTimes | None:
+    """Seconds of a group of chips for steps of a benchmark's language model; None where it does not fit or divide."""
+    found, benchmark = setting.machine(), benchmarks()[name]
+    model = frontend.load(benchmark.language_model)
+    assert not isinstance(model, Network)
+    lengths = (max(1, round(benchmark.input_tokens or 1)), max(2, round(benchmark.output_tokens)))
+    load = Load(np.array(TOKEN_BATCHES) * p.data, *lengths, beams=benchmark.beams)
+    try:
+        cost = service_cost(found, model, load, formats=formats, parallelism=p)
+    except PresiliconError:
+        return None
+    fixed = np.asarray(cost.weight_bytes + cost.activation_bytes) * np.ones(len(TOKEN_BATCHES))
+    each = np.asarray(cost.kv_cache_bytes) / np.array(TOKEN_BATCHES)
+    room = (cost.memory_limit_bytes - fixed) / each
+    most = int(np.max(np.minimum(np.floor(room), TOKEN_BATCHES)))
+    if most < 1:
+        return None
+    decode, prefill = (np.broadcast_to(v, len(TOKEN_BATCHES)) for v in (cost.time_per_output_token_s, cost.prefill_s))
+    scale = float(p.data)
+    return scenario.TokenTimes(
+        tuple(b * scale for b in TOKEN_BATCHES),
+        tuple(float(v) for v in decode),
+        tuple(float(v) for v in prefill),
+        int(most * scale),
+    )
+
+
+def groupings(model_has_experts: bool, chips_in_all: int) -> list[Parallelism]:
+    """Ways to spread one replica over chips of a system that divide it."""
+    found = []
+    for t in TENSOR:
+        if chips_in_all % t == 0:
+            found.append(Parallelism(tensor=t))
+            if model_has_experts and t > 1:
+                found += [Parallelism(tensor=t, expert=t), Parallelism(data=t, expert=t)]
+    return found
+
+
+def _language_value(setting: Setting, b: Benchmark, formats: Formats, row: Mapping[str, Any]) -> float | None:
+    total = int(row["total_accelerators"])
+    model = frontend.load(b.language_model)
+    experts = any(type(block.feed_forward).__name__ == "Experts" for block in model.blocks)  # type: ignore[union-attr]
+    best: float | None = None
+    single = row["scenario"] == "SingleStream"
+    for p in groupings(experts, total):
+        times = token_times(setting, b.name, formats, p)
+        if times is None:
+            continue
+        replicas = total // p.chips
+        if best is not None and not single and times.steady_tokens_per_s(b.output_tokens) * replicas < best:
+            continue  # no scenario gives more than a steady stream
+        value = _language_scenario(times, b, row["scenario"], replicas)
+        if value is not None and value > 0:
+            best = value if best is None else (min(best, value) if single else max(best, value))
+    if best is None or single:
+        return best if best is None else best * (1e3 if row["unit"] == "ms" else 1.0)
+    return best if row["unit"] == "tokens/s" else best / b.output_tokens
+
+
+def _language_scenario(times: scenario.TokenTimes, b: Benchmark, name: str, replicas: int) -> float | None:
+    if name == "SingleStream":
+        return times.prefill_at(1) + (b.output_tokens - 1) * times.decode_at(1)
+    if name == "Offline":
+        return times.steady_tokens_per_s(b.output_tokens) * replicas
+    kind = name.lower()
+    ttft, tpot = b.bound_s(kind, "ttft"), b.bound_s(kind, "tpot")
+    whole = b.bound_s(kind, "latency")
+    if whole is not None:  # one bound on the whole answer
+        ttft, tpot = whole / 2, whole / 2 / b.output_tokens
+    if ttft is None or tpot is None:
+        return None
+    longest = b.fact("max_output_tokens") or 4 * b.output_tokens
+    return scenario.token_server_per_s(times, b.output_tokens, longest, ttft, tpot) * replicas
+
+
+def _network_value(setting: Setting, b: Benchmark, formats: Formats, row: Mapping[str, Any]) -> float | None:
+    total, name, unit = int(row["total_accelerators"]), row["scenario"], row["unit"]
+    times = network_times(setting, b.name, formats, name in ("SingleStream", "MultiStream"))
+    scale = 1e3 if unit == "ms" else 1.0
+    if name == "Offline":
+        return scenario.offline_per_s(times, total)
+    if name == "SingleStream":
+        return scenario.single_stream_s(times) * scale
+    if name == "MultiStream" and unit == "streams":
+        interval = b.fact("multistream_interval_ms_v0.7")
+        return None if interval is None else scenario.streams(times, total, interval / 1e3)
+    if name == "MultiStream":
+        return scenario.multi_stream_s(times, total) * scale
+    bound = b.bound_s("server", "latency")
+    early = row["round"] in ("v0.5", "v0.7") and b.workload == "bert"
+    return None if bound is None else scenario.server_per_s(times, total, bound, 97.0 if early else 99.0)
+
+
+@lru_cache(maxsize=4096)
+def _value(name: str, key: tuple[tuple[str, Any], ...], over_key: tuple[Any, ...]) -> tuple[float, str]:
+    """Prediction of one row, or the reason why there is none."""
+    row, chip = dict(key), chips.load(name)
+    b = benchmarks()[row["benchmark"]]
+    if chip.missing():
+        return 0.0, SKIPPED["chip"]
+    setting = Setting(chip.name, row["power_tuned"] == 1, dict(over_key).get(chip.family, ()))
+    precision = row.get("precision") or ""
+    formats = language_formats(chip, precision) if b.language_model else network_formats(b, chip, precision)
+    if formats is None or (b.language_model and (chip.memory is None or chip.memory.bytes is None)):
+        return 0.0, SKIPPED["chip"]
+    value = (_language_value if b.language_model else _network_value)(setting, b, formats, row)
+    return (value, "") if value else (0.0, "no rate meets the benchmark's bounds on this system by the estimate")
+
+
+_KEY = ("round", "benchmark", "scenario", "unit", "total_accelerators", "precision", "power_tuned")
+
+
+def predict(table: Table, over: Over | None = None) -> Predictions:
+    """Predictions of an mlperf table; rows on chips or benchmarks that cannot be predicted carry the reason.
+
+    ``over``: constants to use instead, by family.
+    """
+    aliases = chip_names()
+    over_key = tuple((family, tuple(sorted(values.items()))) for family, values in sorted((over or {}).items()))
+    rows = len(table)
+    predicted, reason = np.zeros(rows), np.array([""] * rows, dtype=object)
+    names, labels = np.array([""] * rows, dtype=object), np.array([""] * rows, dtype=object)
+    for index in range(rows):
+        row = table.row(index)
+        names[index] = aliases.get(row["accelerator"], row["accelerator"])
+        labels[index] = f"{row['benchmark']} {row['scenario']} {row['unit']}"
+        why = not_predicted(row["benchmark"])
+        if not why:
+            try:
+                chip = chips.load(names[index])
+            except PresiliconError:
+                why = SKIPPED["chip"]
+            else:
+                key = tuple((name, row[name]) for name in _KEY if name in row)
+                predicted[index], why = _value(chip.name, key, over_key)
+        reason[index] = why
+    keys = [f"{names[i]} {labels[i]} {table['round'][i]}" for i in range(rows)]
+    return Predictions(
+        table=table, chip=names, label=labels, measured=table["value"], predicted=predicted, reason=reason, held=held_back(keys)
+    )
+
+
+@lru_cache(maxsize=1)
+def chip_names() -> Mapping[str, str]:
+    """MLPerf's names of accelerators by the library's."""
+    import csv
+    from importlib import resources
+
+    path = resources.files("presilicon") / "data" / "published" / "mlperf_accelerators.csv"
+    return {row["accelerator"]: row["chip"] for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines())}
