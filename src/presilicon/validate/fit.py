@@ -1,0 +1,83 @@
+"""The one fitting loop: constants that bring predictions closest to measurements."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from presilicon.errors import InputError
+from presilicon.validate.score import Floats
+
+# An error beyond this factor (as a logarithm) counts no more than this: a few odd kernels do not pull the constants.
+CLIP = 0.5
+# Steps (of the logarithm of a constant): of the two simplices, and of moving one constant at a time.
+STEPS = (0.3, 0.12)
+TURNS = (0.3, 0.1, 0.03)
+MOST_MOVES = 12
+# Shares of a peak cannot be above it.
+SHARES = ("matmul_share", "memory_share", "link_share", "attention_share", "in_switch_share", "voltage_slope")
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """Fitted constants, and the mean clipped error (a logarithm) they reach on the rows they were fitted on."""
+
+    constants: Mapping[str, float]
+    loss: float
+    evaluations: int
+
+
+def error(predicted: Floats, measured: Floats) -> float:
+    """What a fit makes least: the mean size of the logarithm of predicted over measured, clipped."""
+    return float(np.mean(np.minimum(np.abs(np.log(predicted / measured)), CLIP)))
+
+
+def fit_constants(loss: Callable[[Mapping[str, float]], float], start: Mapping[str, float], *, evaluations: int = 500) -> Fit:
+    """Constants near ``start`` that make ``loss`` least; all stay above zero, shares at most 1.
+
+    Each constant in turn is moved by ever smaller factors as long as that helps, then all by a simplex (Nelder and Mead
+    1965) over their logarithms, twice. Nothing is random: the same input gives the same constants. ``evaluations`` bounds
+    each simplex. InputError without scipy.
+    """
+    try:
+        from scipy.optimize import minimize
+    except ImportError:
+        raise InputError("fitting needs scipy, which is not installed", hint="pip install 'presilicon[fit]'") from None
+    names = list(start)
+    base = np.array([start[name] for name in names], dtype=np.float64)
+    limit = np.array([1.0 if name in SHARES else np.inf for name in names])
+    count = 0
+
+    def values(x: Floats) -> dict[str, float]:
+        return dict(zip(names, np.minimum(base * np.exp(np.clip(x, -9.0, 9.0)), limit).tolist(), strict=True))
+
+    def at(x: Floats) -> float:
+        nonlocal count
+        count += 1
+        return loss(values(x))
+
+    x = np.zeros(len(names))
+    for step in STEPS if names else ():
+        x = _by_turns(at, x)
+        simplex = np.vstack([x, x + step * np.eye(len(names))])
+        options = {"maxfev": evaluations, "initial_simplex": simplex, "xatol": 1e-3, "fatol": 1e-5}
+        x = minimize(at, x, method="Nelder-Mead", options=options).x
+    return Fit(values(x), at(x), count)
+
+
+def _by_turns(loss: Callable[[Floats], float], x: Floats) -> Floats:
+    """``x`` moved along one axis after the other as long as that helps, by ever smaller steps."""
+    least = loss(x)
+    for step in TURNS:
+        for axis in range(len(x)):
+            for sign in (step, -step):
+                for _ in range(MOST_MOVES):
+                    moved = x.copy()
+                    moved[axis] += sign
+                    value = loss(moved)
+                    if value >= least - 1e-6:
+                        break
+                    x, least = moved, value
+    return x
