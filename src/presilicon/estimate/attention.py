@@ -25,7 +25,7 @@ BLOCKS = (64, 128, 256, 512)
 KEYS = 64
 FEW = 8
 SPLITS = (1, 2, 4, 8, 16, 32, 64, 128)
-# A core with a large array is fed in proportion: an element of the cache for this many operations (2 a MAC) at least.
+# A core with a large array is fed in proportion: an element of keys and values for at most this many of its operations.
 OPS_PER_ELEMENT = 256.0
 # Rows that a matrix instruction multiplies at least.
 LEAST_ROWS = 16
@@ -40,20 +40,25 @@ NOT_OVERLAPPED = 0.15
 # Vector operations that a query-key pair of one head costs between the two products: scale, mask, maximum, exponential, sum.
 SOFTMAX_OPS = 30.0
 # The share of its peak that an 8-bit product reaches where a 16-bit one reaches all: power, and narrowing the probabilities.
-EIGHT_BIT_SHARE = 0.75
+EIGHT_BIT_SHARE = 0.7
 # Heads whose 8-bit rows are shorter than a memory line have no tuned kernel: they are narrowed by kernels of their own,
 # NARROWING_LAUNCHES of them, and a block fills like a tile of heads.
 LINE_BYTES = 128
 NARROWING_LAUNCHES = 2
 # Traffic of narrowing Q, K and V to 8 bits, in passes over them (most is fused with taking them in).
 NARROWING_PASSES = 0.3
-# Kernels for 8-bit caches keep several units in flight up to this many query heads a KV head; neither they nor those for
-# unshared KV heads know windows.
+# Kernels for 8-bit caches keep several units in flight up to this many query heads a KV head. Kernels for unshared KV heads do
+# so too, but know no windows.
 GROUP_8BIT = 16
 
 
 def _overlapped(one: Real, other: Real) -> Real:
     return np.maximum(one, other) + NOT_OVERLAPPED * np.minimum(one, other)
+
+
+def _fed(machine: Machine, op: Attention, elements_per_cycle: Real) -> Real:
+    """Elements a second that reach one core: as measured on GPUs, or in proportion to its array."""
+    return np.maximum(elements_per_cycle * machine.clock_hz, machine.rate(op.activations) / machine.cores / OPS_PER_ELEMENT)
 
 
 def _seen(op: Attention, kv: Size, rows: int) -> tuple[Real, Real, Real]:
@@ -83,7 +88,7 @@ def _many(machine: Machine, op: Attention, eight_bit: bool) -> tuple[Real, Real,
     width = np.asarray(op.head_dim, dtype=np.float64) + op.value_dim
     core_rate = machine.rate(op.activations) * (c.attention_share * (EIGHT_BIT_SHARE if eight_bit else 1.0)) / machine.cores
     pair_s = _overlapped(2.0 * width / core_rate, SOFTMAX_OPS * machine.cores / machine.vector_ops_per_s)
-    key_s = width * (1.0 if eight_bit else 2.0) / (c.operand_bytes_per_cycle * machine.clock_hz)
+    key_s = width / _fed(machine, op, c.operand_bytes_per_cycle / (1.0 if eight_bit else 2.0))
     untuned = np.asarray(eight_bit & (np.asarray(op.head_dim) < LINE_BYTES))
     masked = np.where((np.asarray(op.window) > 0) & (np.asarray(op.window) < kv), 2.0, 1.0)  # edges of a block's keys
     fill_s = masked * c.attention_fill_s * np.where(untuned, 1.0, SMALL_FILL)
@@ -123,14 +128,13 @@ def _few(machine: Machine, op: Attention) -> tuple[Real, Real]:
     entry = np.asarray(op.head_dim, dtype=np.float64) + (0.0 if op.shared_kv else np.asarray(op.value_dim, dtype=np.float64))
     width = np.asarray(op.head_dim, dtype=np.float64) + op.value_dim
     shared = group * q > 1.0
-    narrow = shared & (group <= GROUP_8BIT) & (op.kv_cache.bits <= 8)
-    small = (narrow | ~shared) & (window == 0)
+    narrow = (group > 1.0) & (group <= GROUP_8BIT) & (op.kv_cache.bits <= 8)
+    small = narrow | (~shared & (window == 0))
     fill_s = np.where(small, SMALL_FILL, 1.0) * c.attention_fill_s
     rows = np.ceil(group * q / LEAST_ROWS) * LEAST_ROWS
     pair_s = 2.0 * width * machine.cores / (machine.rate(op.activations) * c.attention_share)
     pair_s = pair_s + SOFTMAX_OPS * machine.cores / machine.vector_ops_per_s
-    fed = np.maximum(c.cache_elements_per_cycle * machine.clock_hz, machine.rate(op.activations) / machine.cores / OPS_PER_ELEMENT)
-    key_s = entry / fed + rows * pair_s
+    key_s = entry / _fed(machine, op, c.cache_elements_per_cycle) + rows * pair_s
     bandwidth = c.memory_share * machine.memory_bytes_per_s
     cache_s = units * reach * entry * op.kv_cache.bytes_per_element / bandwidth
     outputs = op.batch * op.heads * q * op.value_dim
