@@ -1,9 +1,9 @@
 """ONNX files as Networks: sizes of their inputs set, every node counted, the batch left free where the file leaves it free.
 
-The batch is the leading size of an input that the file names but does not fix ("batch", "N", "?", -1) and that
-``dims`` does not set. The graph is then traced for batches of 1, 2 and 3: every size of every operator must grow by the
-same step, so any batch (or array of batches) follows. Where the file or ``dims`` fixes it, one sample is one run of the
-file as it stands, and a batch of n is n runs one after another.
+The batch is the leading size of an input that the file leaves open ("N", "?", -1; not "sequence" and its like), or any
+size named after a batch, that ``dims`` does not set. The graph is then traced for batches of 1, 2 and 3: every size of
+every operator must grow by the same step, so any batch (or array of batches) follows. Where the file or ``dims`` fixes
+it, one sample is one run of the file as it stands, and a batch of n is n runs one after another.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from presilicon.graph import Attention, Elementwise, Graph, Operator, Size
 
 _MOST_SIZE = 1 << 40
 _SEQUENCE_LIKE = re.compile(r"seq|len|tok|time|frame|step|past|height|width|history", re.IGNORECASE)
+_BATCH_LIKE = re.compile(r"batch", re.IGNORECASE)
 _NAMELESS = frozenset({"", "?", "None"})
 
 
@@ -71,7 +72,6 @@ class _Inputs:
         stored = {t.name for t in graph.initializer} | {s.values.name for s in graph.sparse_initializer}
         self._inputs = [i for i in graph.input if i.name not in stored]
         self._dims, self.has_batch, self._where = dims, False, where
-        self._batch_names: set[str] = set()
         names: set[str] = set()
         missing: list[str] = []
         for key, size in dims.items():
@@ -82,6 +82,8 @@ class _Inputs:
             if not i.type.HasField("tensor_type") or not i.type.tensor_type.HasField("shape"):
                 raise ModelError(f"input {i.name!r} is no tensor with a rank", where=where)
             names |= self._keys(i)
+        self._batch_names = {name for i in self._inputs for name in self._batches(i)}
+        for i in self._inputs:
             missing += self._open(i)
         unknown = [key for key in dims if key not in names]
         if unknown:
@@ -112,15 +114,18 @@ class _Inputs:
         fixed = self._fixed(dim)
         return fixed if fixed is not None else self._dims.get(f"{i.name}[{axis}]", self._dims.get(dim.dim_param))
 
+    def _batches(self, i: Any) -> list[str]:
+        """Names of sizes of input ``i`` that are its batch."""
+        names = [dim.dim_param for dim in i.type.tensor_type.shape.dim]
+        leading = [name for name in names[:1] if not _SEQUENCE_LIKE.search(name)]
+        return [name for name in (*leading, *filter(_BATCH_LIKE.search, names)) if name not in _NAMELESS]
+
     def _open(self, i: Any) -> list[str]:
-        """Notes the batch of input ``i`` and describes its other sizes that nothing sets."""
+        """Describes the sizes of input ``i`` that nothing sets, its batch apart."""
         missing = []
         for axis, dim in enumerate(i.type.tensor_type.shape.dim):
-            if self._set(i, axis) is not None:
-                continue
-            if axis == 0 and not _SEQUENCE_LIKE.search(dim.dim_param):
-                self._batch_names.add(dim.dim_param)
-            elif dim.dim_param in _NAMELESS or dim.dim_param not in self._batch_names:
+            nameless = dim.dim_param in _NAMELESS
+            if self._set(i, axis) is None and not (nameless and axis == 0) and dim.dim_param not in self._batch_names:
                 shown = f" ({dim.dim_param!r})" if dim.dim_param not in _NAMELESS else ""
                 missing.append(f"input {i.name!r} axis {axis}{shown or f', as {i.name}[{axis}]'}")
         return missing

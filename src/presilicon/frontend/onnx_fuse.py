@@ -18,6 +18,7 @@ from presilicon.graph import Attention, Convolution, Elementwise, Embedding, Mat
 
 _BETWEEN = frozenset(words("Mul Div Add Sub Where Cast Max Min Clip"))
 _MOST_BETWEEN = 12
+_LONGEST_EPILOGUE = 32
 
 
 def operators(steps: Sequence[Step], returned: Sequence[Value]) -> tuple[Operator, ...]:
@@ -159,7 +160,7 @@ class _Epilogues:
     """Marks elementwise operators as fused that a matrix unit's epilogue can do before the result goes to memory.
 
     From every matrix operator a region grows: elementwise work on its result alone, with as many elements. It is fused
-    whole where one value only leaves it. Work on two results (a residual) goes with the one that nothing else reads.
+    as far as one value only leaves it. Work on two results (a residual) goes with the one that nothing else reads.
     """
 
     def __init__(self, steps: Sequence[Step], uses: _Uses) -> None:
@@ -202,7 +203,8 @@ class _Epilogues:
         roots = {self._root[v.buffer].buffer if v.buffer in self._root else 0 for v in moving}
         if len(roots) == 1 and 0 not in roots:
             root = self._root[moving[0].buffer]
-            if root.elements == out.elements and all(v.elements == out.elements for v in moving):
+            room = len(self._regions[root.buffer]) < _LONGEST_EPILOGUE
+            if room and root.elements == out.elements and all(v.elements == out.elements for v in moving):
                 self._root[out.buffer] = root
                 self._regions[root.buffer].append(step)
                 return None
@@ -214,21 +216,20 @@ class _Epilogues:
         return max(ready, key=lambda v: v.buffer)
 
     def _fuse(self, root: Value) -> Value:
-        """Marks what can be fused in a region and returns the value that leaves it."""
+        """Marks the longest start of a region that one value alone leaves, and returns that value."""
         region = self._regions[root.buffer]
-        inside = {id(step) for step in region}
-        values = [root, *(step.out for step in region)]
-        leaving = [v for v in values if v.buffer in self._uses.returned or not self._uses.readers[v.buffer]
-                   or any(id(r) not in inside for r in self._uses.readers[v.buffer])]  # fmt: skip
-        if len(leaving) == 1:
-            for step in region:
-                _mark(step)
-            return leaving[0]
-        end = root
-        while (reader := self._uses.only_reader(end)) is not None and id(reader) in inside:
-            _mark(reader)
-            end = reader.out
-        return end
+        for length in range(len(region), -1, -1):
+            inside = {id(step) for step in region[:length]}
+            leaving = [v for v in (root, *(step.out for step in region[:length])) if self._leaves(v, inside)]
+            if len(leaving) == 1:
+                for step in region[:length]:
+                    _mark(step)
+                return leaving[0]
+        return root
+
+    def _leaves(self, v: Value, inside: set[int]) -> bool:
+        readers = self._uses.readers[v.buffer]
+        return v.buffer in self._uses.returned or not readers or any(id(r) not in inside for r in readers)
 
 
 def _mark(step: Step) -> None:

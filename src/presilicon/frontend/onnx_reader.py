@@ -49,10 +49,36 @@ def read(path: Path) -> tuple[Any, dict[str, NDArray[Any]]]:
         raise ModelError("is no ONNX file, or is cut off or damaged", where=where) from problem
     if not model.HasField("graph") or not model.graph.node or not model.opset_import:
         raise ModelError("is no ONNX model: it has no graph with nodes and operator sets", where=where)
+    _text_checked(model, where)
+    _versions_checked(model, where)
     external = _tensors_checked(model, path)
     model = _inlined(model, where)
     _operators_checked(model, where)
     return model, external
+
+
+def _text_checked(message: Any, where: str) -> None:
+    """Refuses names that are not UTF-8: protobuf hands them over as bytes."""
+    for field, content in message.ListFields():
+        if field.type == field.TYPE_STRING:
+            texts = [content] if isinstance(content, str | bytes) else content
+            if any(isinstance(text, bytes) for text in texts):
+                raise ModelError(f"is damaged: a {field.name} in it is no text", where=where)
+        elif field.type == field.TYPE_MESSAGE:
+            for part in content if hasattr(content, "append") else (content,):
+                _text_checked(part, where)
+
+
+def _versions_checked(model: Any, where: str) -> None:
+    """Refuses operator sets that are missing, or newer than the installed onnx knows."""
+    import onnx.defs
+
+    newest = onnx.defs.onnx_opset_version()
+    for o in model.opset_import:
+        standard = o.domain in ("", "ai.onnx")
+        if not 0 < o.version <= (newest if standard else 1 << 20):
+            known = f"the installed onnx {onnx.__version__} knows versions up to {newest}" if standard else ""
+            raise ModelError(f"uses version {o.version} of operator set {o.domain or 'ai.onnx'}", where=where, hint=known)
 
 
 def _graphs(graph: Any) -> Iterator[Any]:

@@ -97,11 +97,11 @@ class _Scope:
     def _node(self, node: Any, where: str) -> None:
         inputs = tuple(self._look(name, where) if name else None for name in node.input)
         attributes = _attributes(node, where)
+        step = Step(where, node.op_type, attributes, inputs, (None,) * len(node.output))
         if node.op_type in ("If", "Loop", "Scan") and node.domain in ("", "ai.onnx"):
             control = {"If": self._branch, "Loop": self._loop, "Scan": self._scan}[node.op_type]
-            self._bind(node, control(where, attributes, inputs, len(node.output)), where)
+            self._bind(node, control(step), where)
             return
-        step = Step(where, node.op_type, attributes, inputs, (None,) * len(node.output))
         if node.op_type == "Constant":
             self._bind(node, [_constant(step, attributes)], where)
             return
@@ -132,8 +132,8 @@ class _Scope:
         if known and node.op_type in _FOLDED and all(t and math.prod(t[0]) <= KNOWN_ELEMENTS for t in sized):
             folded = _fold(node, step, version, names)
             if folded is not None:
-                return [value(a.shape, t[1], step.name, data=a, stored=True, origin=step.name)
-                        for a, t in zip(folded, sized, strict=False) if t is not None]  # fmt: skip
+                return [replace(self._result(step, (a.shape, t[1]), i, True), data=a)
+                        for i, (a, t) in enumerate(zip(folded, sized, strict=False)) if t is not None]  # fmt: skip
         results = [None if t is None else self._result(step, t, i, stored) for i, t in enumerate(sized)]
         if not any(results):
             raise ModelError(f"the shape of {node.op_type}'s output cannot be inferred", where=step.name)
@@ -161,15 +161,11 @@ class _Scope:
         return value(shape, dtype, step.name, **more)
 
     def _body(self, graph: Any, inputs: Mapping[str, Value], where: str) -> tuple[list[Step], list[Value]]:
-        if graph is None or not graph.output:
-            raise ModelError("its body is missing or returns nothing", where=where)
         return _Scope(self._trace, self, f"{where}/").trace(graph, inputs)
 
-    def _branch(self, where: str, attributes: Mapping[str, Any], inputs: Sequence[Value | None], outputs: int) -> list[Value]:
-        condition = inputs[0] if inputs else None
-        if condition is None:
-            raise ModelError("If has no condition", where=where)
-        then, other = attributes.get("then_branch"), attributes.get("else_branch")
+    def _branch(self, step: Step) -> list[Value]:
+        condition, where = step.need(0), step.name
+        then, other = _graph(step, "then_branch"), _graph(step, "else_branch")
         if condition.data is not None and condition.data.size == 1:
             steps, results = self._body(then if bool(condition.data.reshape(-1)[0]) else other, {}, where)
         else:
@@ -182,12 +178,11 @@ class _Scope:
         self._steps += steps
         return results
 
-    def _loop(self, where: str, attributes: Mapping[str, Any], inputs: Sequence[Value | None], outputs: int) -> list[Value]:
-        trips, condition = (*inputs, None, None)[:2]
-        body = attributes.get("body")
-        if body is None or len(body.input) != len(inputs) or len(body.output) < len(inputs) - 1:
+    def _loop(self, step: Step) -> list[Value]:
+        where, inputs, body = step.name, step.inputs, _graph(step, "body")
+        if len(body.input) != len(inputs) or len(body.output) < len(inputs) - 1:
             raise ModelError("its body does not take its inputs", where=where)
-        count = _trip_count(trips, condition, where)
+        count = _trip_count(step.input(0), step.input(1), where)
         carried = [_varying(v, where) for v in inputs[2:]]
         given = [value((), 7, where), value((), 9, where), *carried]
         steps, results = self._body(body, {i.name: v for i, v in zip(body.input, given, strict=True)}, where)
@@ -197,15 +192,16 @@ class _Scope:
         ends = kept if count else carried
         return [*(replace(v, stored=False, data=None) for v in ends), *(_stacked(v, 0, count, where) for v in scanned)]
 
-    def _scan(self, where: str, attributes: Mapping[str, Any], inputs: Sequence[Value | None], outputs: int) -> list[Value]:
-        body, scanned_inputs = attributes.get("body"), attributes.get("num_scan_inputs", 0)
-        if self._trace.versions.get("", 0) < 9 or body is None or len(body.input) != len(inputs):
+    def _scan(self, step: Step) -> list[Value]:
+        where, inputs, body = step.name, step.inputs, _graph(step, "body")
+        scanned_inputs = step.integer("num_scan_inputs", 0)
+        if self._trace.versions.get("", 0) < 9 or len(body.input) != len(inputs):
             raise ModelError("this Scan is not counted", where=where, hint="operator set 9 or later")
         states = len(inputs) - scanned_inputs
-        if not isinstance(scanned_inputs, int) or not 1 <= scanned_inputs <= len(inputs) or len(body.output) < states:
+        if not 1 <= scanned_inputs <= len(inputs) or len(body.output) < states:
             raise ModelError(f"num_scan_inputs is {scanned_inputs!r}", where=where)
-        axes = attributes.get("scan_input_axes") or [0] * scanned_inputs
-        out_axes = attributes.get("scan_output_axes") or [0] * (len(body.output) - states)
+        axes = step.integers("scan_input_axes") or (0,) * scanned_inputs
+        out_axes = step.integers("scan_output_axes") or (0,) * (len(body.output) - states)
         carried = [_varying(v, where) for v in inputs[:states]]
         slices, counts = [], set()
         for v, axis in zip(inputs[states:], axes, strict=False):
@@ -243,12 +239,24 @@ def _attributes(node: Any, where: str) -> dict[str, Any]:
         raise ModelError(f"an attribute of {node.op_type} has no value: {problem}", where=where) from problem
 
 
+def _graph(step: Step, name: str) -> Any:
+    import onnx
+
+    found = step.attributes.get(name)
+    if not isinstance(found, onnx.GraphProto) or not found.output:
+        raise ModelError(f"its {name} is missing or returns nothing", where=step.name)
+    return found
+
+
 def _constant(step: Step, attributes: Mapping[str, Any]) -> Value:
     import onnx
 
     for name, kind in (("value_int", 7), ("value_ints", 7), ("value_float", 1), ("value_floats", 1)):
         if name in attributes:
-            listed = np.asarray(attributes[name], dtype=np.int64 if kind == 7 else np.float32)
+            given = attributes[name]
+            if not isinstance(given, int | float | list) or any(not isinstance(i, int | float) for i in np.atleast_1d(given)):
+                raise ModelError(f"attribute {name} has no numbers in it", where=step.name)
+            listed = np.asarray(given, dtype=np.int64 if kind == 7 else np.float32)
             known = listed if listed.size <= KNOWN_ELEMENTS else None
             return value(listed.shape, kind, step.name, data=known, stored=True, origin=step.name)
     tensor = attributes.get("value")
