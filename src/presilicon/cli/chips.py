@@ -85,30 +85,36 @@ def _figures(one: Chip) -> list[dict[str, Any]]:
     return found
 
 
-def _print_list(all_chips: tuple[Chip, ...]) -> None:
+MAIN_COLUMNS = ("chip", "16-bit", "8-bit", "4-bit", "memory", "bandwidth", "W", "USD")
+"""What ``main_figures`` gives; rates are dense operations per second, USD the price of one to buy."""
+
+
+def main_figures(one: Chip) -> tuple[str, ...]:
+    """The main figures of a chip as texts, one per column of ``MAIN_COLUMNS``; "-" where blank."""
     from presilicon.units import si
 
-    def row(one: Chip) -> tuple[str, ...]:
-        def rate(*formats: str) -> str:
-            return si(max((one.peak_ops_per_s.get(f, 0.0) for f in formats), default=0.0) or None)
+    def rate(*formats: str) -> str:
+        return si(max((one.peak_ops_per_s.get(f, 0.0) for f in formats), default=0.0) or None)
 
-        kind = one.memory.kind if one.memory else "on chip"
-        size = one.get("memory.bytes") if one.memory else one.on_chip_bytes or None
-        price = one.price.purchase_usd
-        return (
-            one.name,
-            rate("bf16", "fp16"),
-            rate("fp8", "int8"),
-            rate("mxfp4", "nvfp4", "int4"),
-            f"{si(size, 'B')} {kind}".strip(),
-            si(one.get("memory.bytes_per_s"), "B/s"),
-            "-" if one.tdp_w is None else f"{one.tdp_w:.0f}",
-            "-" if price is None else f"{price:,.0f}",
-        )
+    size = one.get("memory.bytes") if one.memory else one.on_chip_bytes or None
+    kind = one.memory.kind if one.memory else "on chip"
+    price = one.price.purchase_usd
+    return (
+        one.name,
+        rate("bf16", "fp16"),
+        rate("fp8", "int8"),
+        rate("mxfp4", "nvfp4", "int4"),
+        "-" if size is None else f"{si(size, 'B')} {kind}".strip(),
+        si(one.get("memory.bytes_per_s"), "B/s"),
+        "-" if one.tdp_w is None else f"{one.tdp_w:.0f}",
+        "-" if price is None else f"{price:,.0f}",
+    )
 
-    columns = ("chip", "16-bit", "8-bit", "4-bit", "memory", "bandwidth", "W", "USD")
+
+def _print_list(all_chips: tuple[Chip, ...]) -> None:
     whole = [c for c in all_chips if not c.missing()]
-    print_table(columns, [row(c) for c in whole], right=("16-bit", "8-bit", "4-bit", "bandwidth", "W", "USD"))
+    right = tuple(c for c in MAIN_COLUMNS if c not in ("chip", "memory"))
+    print_table(MAIN_COLUMNS, [main_figures(c) for c in whole], right=right)
     say()
     say(f"{len(whole)} chips. Rates: dense operations per second, a multiply-accumulate is 2. USD: price of one to buy.")
     blank = [c for c in all_chips if c.missing()]

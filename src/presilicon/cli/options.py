@@ -13,7 +13,7 @@ LARGEST_COUNT = 10**9
 """No count on the command line (tokens, requests, chips) is larger; a larger one is a typing error."""
 
 
-class Count(click.ParamType):
+class Count(click.ParamType[int]):
     """A whole number from 1."""
 
     name = "n"
@@ -28,7 +28,7 @@ class Count(click.ParamType):
         return number
 
 
-class Amount(click.ParamType):
+class Amount(click.ParamType[float]):
     """A finite number above zero (``zero``: or zero), of a unit that the option's name says; at least ``least``."""
 
     name = "x"
@@ -48,7 +48,7 @@ class Amount(click.ParamType):
         return number
 
 
-class Dim(click.ParamType):
+class Dim(click.ParamType[tuple[str, int]]):
     """``name=N``: the size of a symbolic dimension of an ONNX file."""
 
     name = "name=n"
@@ -62,7 +62,7 @@ class Dim(click.ParamType):
         return name, Count().convert(size, param, ctx)
 
 
-class ChipName(click.ParamType):
+class ChipName(click.ParamType[str]):
     """A chip of the library, or a TOML file; the shell completes names and files."""
 
     name = "chip"
@@ -74,7 +74,7 @@ class ChipName(click.ParamType):
         return found or [CompletionItem(incomplete, type="file")]
 
 
-class ModelName(click.ParamType):
+class ModelName(click.ParamType[str]):
     """A model of the library, a directory with a config.json, or an ONNX file; the shell completes names and files."""
 
     name = "model"
