@@ -10,6 +10,8 @@ from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from heapq import heappop, heappush
+from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +20,10 @@ from numpy.typing import NDArray
 # find a rate within the 1 % that the search resolves).
 QUERIES = 8192
 # Requests of one run of the token server, in multiples of those in flight: it must fill up and go on.
-TURNOVERS = 5
+TURNOVERS = 3
 LEAST_REQUESTS = 2048
 SEED = 2026
-RATE_RESOLUTION = 0.01
+RATE_RESOLUTION = 0.02
 
 
 @cache
@@ -165,8 +167,9 @@ def token_server_per_s(
     def valid(rate: float) -> bool:
         return _tokens_in_time(decode, prefill, (unit / rate).tolist(), lengths, ttft_s, tpot_s)
 
-    start = times.steady_tokens_per_s(output_tokens) / output_tokens
-    return _highest(valid, start) * output_tokens
+    # A run of finite length lets a little more through than can be kept up for ever.
+    steady = times.steady_tokens_per_s(output_tokens)
+    return steady if valid(steady / output_tokens) else _highest(valid, steady / output_tokens) * output_tokens
 
 
 def _tokens_in_time(
@@ -177,30 +180,41 @@ def _tokens_in_time(
     ttft_s: float,
     tpot_s: float,
 ) -> bool:
-    """One run of the continuous-batching server; the first tenth of the requests warms it up and is not judged."""
+    """One run of the continuous-batching server; the first tenth of the requests warms it up and is not judged.
+
+    Steps between two events (an arrival that is admitted, a request that ends) are alike and are taken at once.
+    """
     ending: dict[int, list[tuple[int, float]]] = {}
+    ends: list[int] = []
     now, step, active, admitted, total, most = 0.0, 0, 0, 0, len(arrivals), len(decode) - 1
     skipped, bad_first, bad_next = total // 10, 0, 0
     allowed = 0.01 * (total - skipped)
     while admitted < total or active:
-        if not active and admitted < total and arrivals[admitted] > now:
+        if not active and arrivals[admitted] > now:
             now = arrivals[admitted]
         waiting = min(bisect_right(arrivals, now, lo=admitted) - admitted, most - active)
-        if active:
-            now += decode[active]
-        if waiting > 0:
-            now += prefill[waiting]
-        step += 1
-        for length, first in ending.pop(step, ()):
-            active -= 1
-            if (now - first) / (length - 1) > tpot_s:
-                bad_next += 1
-        for index in range(admitted, admitted + max(waiting, 0)):
-            ending.setdefault(step + lengths[index] - 1, []).append((lengths[index], now))
-            if index >= skipped and now - arrivals[index] > ttft_s:
-                bad_first += 1
-        admitted += max(waiting, 0)
-        active += max(waiting, 0)
+        if waiting:
+            now += (decode[active] if active else 0.0) + prefill[waiting]
+            step += 1
+        else:
+            alike = ends[0] - step
+            if admitted < total and active < most:
+                alike = max(1, min(alike, ceil((arrivals[admitted] - now) / decode[active])))
+            now += alike * decode[active]
+            step += alike
+        while ends and ends[0] <= step:
+            for length, first in ending.pop(heappop(ends)):
+                active -= 1
+                bad_next += (now - first) > tpot_s * (length - 1)
+        for index in range(admitted, admitted + waiting):
+            end = step + lengths[index] - 1
+            if end not in ending:
+                ending[end] = []
+                heappush(ends, end)
+            ending[end].append((lengths[index], now))
+            bad_first += index >= skipped and now - arrivals[index] > ttft_s
+        admitted += waiting
+        active += waiting
         if bad_first > allowed or bad_next > allowed:
             return False
     return True

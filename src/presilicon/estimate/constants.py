@@ -41,17 +41,16 @@ class Constants:
     intake_s: Real = 3e-6  # taking in many new positions: rotating Q and K and writing the cache
     attention_fill_s: Real = 2.7e-6  # filling and draining a core once a tile of heads
     attention_share: Real = 0.75  # share of the peak rate reached by the two products
-    softmax_ops: Real = 28.0  # vector operations a query-key pair of one head costs between them
     cache_elements_per_cycle: Real = 13.0  # of the KV cache into one core
     cache_passes: Real = 2.5  # traffic of taking in K and V, in passes over them
     attention_split_s: Real = 3.3e-6  # combining the parts of a split cache
     # memory
     memory_share: Real  # share of the peak bandwidth reached by a long stream
-    core_bytes_per_cycle: Real  # from memory into one core: bytes in flight over latency
     # networks without a cache (one compiled engine of many operators)
     network_launch_s: Real = 1.0e-6  # between two operators of an engine
     network_share: Real = 0.8  # of the peak rate inside a tile of its operators
     network_wave_s: Real = 1.0e-6  # filling a core's pipeline, once a wave of tiles
+    sample_share: Real = 1.0  # of the cores, over which one sample is spread
     query_s: Real = 5.0e-5  # the host's work around one query: copies, start, interrupt
     resident_share: Real = 0.5  # of the last on-chip level, usable to keep weights and activations
     padding_share: Real = 1.0  # of the padded tokens that are computed: 1 where shapes are fixed, 0 where padding is dropped

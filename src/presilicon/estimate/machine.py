@@ -71,11 +71,22 @@ class Machine:
         """Whether a format is multiplied natively."""
         return str(multiplied) in self.peak
 
-    def for_networks(self) -> Machine:
-        """The same machine running a compiled engine of many operators instead of single kernels."""
+    def for_networks(self, samples: Real = 1.0) -> Machine:
+        """The same machine running a compiled engine of many operators on ``samples`` samples instead of single kernels.
+
+        One sample is spread over ``sample_share`` of the cores at most; more samples fill the others.
+        """
         c = self.constants
-        own = replace(c, launch_s=c.network_launch_s, matmul_share=c.network_share, wave_s=c.network_wave_s)
-        return replace(self, constants=own)
+        own = replace(
+            c,
+            launch_s=c.network_launch_s,
+            matmul_share=c.network_share,
+            wave_s=c.network_wave_s,
+            attention_start_s=c.network_launch_s,
+            intake_s=0.0,
+        )
+        used = np.minimum(1.0, c.sample_share * samples)
+        return replace(self, constants=own, peak={k: v * used for k, v in self.peak.items()})
 
     def reshaped(self, axes: int) -> Machine:
         """The same machines with ``axes`` trailing axes of length 1, to broadcast against sizes with as many axes."""
@@ -91,6 +102,8 @@ class Machine:
 def machine(chip: Chip, constants: Constants | None = None) -> Machine:
     """The machine of one chip; ChipError names what it needs and the chip leaves blank."""
     known = constants or constants_of(chip)
+    if chip.idle_w and chip.tdp_w:
+        known = replace(known, static_share=chip.idle_w / chip.tdp_w)
     # Scratchpads of a megabyte and more are memory that software manages; smaller ones only hold a core's tiles.
     private = (chip.scratchpad_bytes or 0.0) * (chip.cores or 1) if (chip.scratchpad_bytes or 0.0) >= 1e6 else 0.0
     sram = (chip.shared_sram_bytes or 0.0) + private or 4e6
@@ -122,19 +135,16 @@ def machine(chip: Chip, constants: Constants | None = None) -> Machine:
 
 
 def stack(machines: Sequence[Machine]) -> Machine:
-    """Many machines as one with arrays of shape (machines,); their formats are those all of them can multiply."""
+    """Many machines as one with arrays of shape (machines,); its formats are those that all of them have."""
 
     def join(values: list[Any]) -> Any:
         return np.array(values, dtype=np.float64)
 
     names = [f.name for f in fields(Machine) if f.name not in ("peak", "constants")]
-    common = [n for n in _WIDER if all(_has_or_wider(m, n) for m in machines)]
+    common = [n for n in machines[0].peak if all(n in m.peak for m in machines)]
     return Machine(
         **{n: join([getattr(m, n) for m in machines]) for n in names},
-        peak={n: join([m.rate(n) for m in machines]) for n in common},
+        peak={n: join([m.peak[n] for m in machines]) for n in common},
         constants=Constants(**{f.name: join([getattr(m.constants, f.name) for m in machines]) for f in fields(Constants)}),
     )
 
-
-def _has_or_wider(one: Machine, name: str) -> bool:
-    return any(c in one.peak for c in _WIDER[name])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from presilicon.estimate.attention import attention_cost
 from presilicon.estimate.collective import collective_cost
@@ -90,5 +92,53 @@ def pass_cost(machine: Machine, graph: Graph) -> PassCost:
     """Costs of every operator of a (partitioned) graph on a machine."""
     kept = kept_on_chip(machine, graph)
     if graph.phase == "inference":
-        machine = machine.for_networks()
-    return PassCost(graph, tuple(operator_cost(machine, op, kept) for op in graph.operators))
+        machine = machine.for_networks(graph.samples)
+    costs: dict[int, Cost] = {}
+    for group in _alike(graph.operators).values():
+        if len(group) == 1:
+            costs[group[0]] = operator_cost(machine, graph.operators[group[0]], kept)
+        else:
+            stacked = _stacked([graph.operators[i] for i in group], np.ndim(machine.cores))
+            together = operator_cost(machine, stacked, kept)
+            costs |= {index: _taken(together, place) for place, index in enumerate(group)}
+    return PassCost(graph, tuple(costs[i] for i in range(len(graph.operators))))
+
+
+def _alike(operators: tuple[Operator, ...]) -> dict[tuple[Any, ...], list[int]]:
+    """Indices of operators that differ in sizes only, so that one evaluation over arrays serves them all."""
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for index, op in enumerate(operators):
+        rest = (f.name for f in fields(op) if f.name not in ("name", "count", "split"))
+        fixed = tuple(getattr(op, name) for name in rest if not _is_size(name, getattr(op, name)))
+        groups.setdefault((type(op), *fixed), []).append(index)
+    return groups
+
+
+# Fields that the formulas branch on: never stacked.
+_BRANCHES = ("name", "count", "split", "chips", "beams", "sharers")
+
+
+def _is_size(name: str, value: Any) -> bool:
+    return name not in _BRANCHES and isinstance(value, int | float | np.ndarray) and not isinstance(value, bool)
+
+
+def _stacked(operators: list[Operator], axes: int) -> Operator:
+    """One operator whose sizes carry a leading axis over ``operators``, before at least ``axes`` axes of machines."""
+    first = operators[0]
+    names = [f.name for f in fields(first) if _is_size(f.name, getattr(first, f.name))]
+    sizes = {n: [np.asarray(getattr(op, n), dtype=np.float64) for op in operators] for n in names}
+    most = max(axes, max((a.ndim for values in sizes.values() for a in values), default=0))
+    return replace(first, **{n: _joined(values, most) for n, values in sizes.items()})
+
+
+def _joined(values: list[NDArray[np.float64]], axes: int) -> NDArray[np.float64]:
+    padded = [v.reshape((1,) * (axes - v.ndim) + v.shape) for v in values]
+    shape = np.broadcast_shapes(*(v.shape for v in padded))
+    return np.stack([np.broadcast_to(v, shape) for v in padded])
+
+
+def _taken(cost: Cost, place: int) -> Cost:
+    """The cost of one operator of a stack."""
+    values = {f.name: getattr(cost, f.name) for f in fields(cost)}
+    deepest = max(np.ndim(v) for v in values.values())
+    return Cost(**{n: v[place] if np.ndim(v) == deepest and deepest else v for n, v in values.items()})

@@ -156,22 +156,22 @@ def _single_head(b: Builder, x: Feature) -> None:
 def stable_diffusion_xl(*, steps: int = 20, latent: int = 128) -> Network:
     """Stable Diffusion XL base as MLPerf runs it: 1024 x 1024, 20 steps with guidance (two passes as one batch).
 
-    Both text encoders read the prompt and the negative prompt once; the decoder runs once. The decoder is in the network's
-    formats, though the reference runs it wider.
+    Both text encoders read the prompt and the negative prompt once; the decoder runs once. Text encoders, decoder, attention
+    and all data between operators stay in 16 bits, as submitters that quantise the U-Net state it.
     """
 
     def build(batch: Size, tokens: Size, formats: Formats) -> Graph:
-        b = Builder(batch, formats)
+        b = Builder(batch, formats, wide_stream=True)
         with b.copies(2):
-            with b.block("clip_l"):
+            with b.wide(), b.block("clip_l"):
                 clip_text(b, layers=12, hidden=768, heads=12, ffn=3072)
-            with b.block("clip_g"):
+            with b.wide(), b.block("clip_g"):
                 clip_text(b, layers=32, hidden=1280, heads=20, ffn=5120, projection=1280)
             with b.block("unet", passes=steps):
                 sdxl_unet(b, latent)
         with b.block("guide", passes=steps):
             b.vector("step", batch * 4 * latent * latent, reads=3.0, ops=6.0)
-        with b.block("decoder"):
+        with b.wide(), b.block("decoder"):
             sdxl_decoder(b, latent)
         return b.graph("stable-diffusion-xl")
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from presilicon.dtypes import Formats, NumberFormat
+from presilicon.dtypes import FP16, Formats, NumberFormat
 from presilicon.errors import ModelError, WorkloadError
 from presilicon.graph import (
     Attention,
@@ -86,14 +86,17 @@ class Feature:
 
 
 class Builder:
-    """Writes the operators of one inference of ``batch`` samples, all data between operators in ``formats.activations``.
+    """Writes the operators of one inference of ``batch`` samples.
 
-    ``batch`` may be an array; feature maps are whole numbers. Names are prefixed by the blocks they stand in.
+    Data between operators is in ``formats.activations``; with ``wide_stream`` in 16 bits at least, and only convolutions
+    and linear operators narrow it. ``batch`` may be an array; feature maps are whole numbers. Names are prefixed by the
+    blocks they stand in.
     """
 
-    def __init__(self, batch: Size, formats: Formats) -> None:
+    def __init__(self, batch: Size, formats: Formats, *, wide_stream: bool = False) -> None:
         self.batch = batch
         self.formats = formats
+        self._wide_stream = wide_stream
         self._operators: list[Operator] = []
         self._prefix: tuple[str, ...] = ()
         self._count = 1
@@ -104,7 +107,18 @@ class Builder:
     @property
     def activations(self) -> NumberFormat:
         """The format of all data between operators."""
-        return self.formats.activations
+        narrow = self.formats.activations
+        return FP16 if self._wide_stream and narrow.bits < FP16.bits else narrow
+
+    @contextmanager
+    def wide(self) -> Iterator[None]:
+        """A part that stays in 16 bits at least, whatever the formats of the rest."""
+        before = self.formats
+        self.formats = Formats(*(FP16 if f.bits < FP16.bits else f for f in (before.weights, before.activations, before.kv_cache)))
+        try:
+            yield
+        finally:
+            self.formats = before
 
     @contextmanager
     def block(self, name: str, *, times: int = 1, passes: int = 1, sharers: int = 1) -> Iterator[None]:
@@ -173,7 +187,7 @@ class Builder:
             Convolution(
                 name=self._name(name), count=self._count, batch=self.batch, in_channels=x.channels, out_channels=channels,
                 in_height=x.height, in_width=x.width, out_height=height, out_width=width, kernel_height=kh, kernel_width=kw,
-                groups=groups, weights=self.formats.weights, activations=self.activations, source=self.activations,
+                groups=groups, weights=self.formats.weights, activations=self.formats.activations, source=self.activations,
                 output=self.activations, bias=bias or norm,
             )
         )  # fmt: skip
@@ -221,7 +235,7 @@ class Builder:
         self._keep(
             Matmul(
                 name=self._name(name), count=self._count, split=split, m=rows, k=k, n=n, weights=self.formats.weights,
-                activations=self.activations, source=self.activations, output=self.activations, bias=bias, has_weights=held,
+                activations=self.formats.activations, source=self.activations, output=self.activations, bias=bias, has_weights=held,
             )
         )  # fmt: skip
 
