@@ -153,6 +153,30 @@ def test_tied_weights_are_held_once(tmp_path: Path) -> None:
     graph = load(net, tmp_path)
     assert graph.parameters == 800
     assert graph.macs == 4 * 8 * 100
+    lookup, head = graph
+    assert isinstance(lookup, Embedding)
+    assert not lookup.held  # the projection holds the table
+    assert head.weight_bytes == 1600
+
+
+def test_weights_of_twin_branches_are_held_once_and_read_twice(tmp_path: Path) -> None:
+    net = Net()
+    net.weight("w", 6, 4, 3, 3)
+    net.weight("b", 6)
+    a, b = (net.op("Conv", net.input(name, "batch", 4, 8, 8), "w", "b") for name in ("x1", "x2"))
+    graph = load_onnx(net.save(tmp_path / "m.onnx", a, b)).inference(batch=1, formats=FP16S)
+    assert graph.parameters == 6 * 36 + 6
+    assert graph._sum("touched_weight_bytes") == 2 * 2 * (6 * 36 + 6)
+
+
+def test_a_loop_boundary_is_not_fused_across(tmp_path: Path) -> None:
+    net = Net()
+    x = net.input("x", "batch", 8)
+    net.weight("w", 8, 8)
+    body = subgraph([helper.make_node("Identity", ["c"], ["go"]), helper.make_node("MatMul", ["h", "w"], ["m"])],
+                    {"i": (INT64, ()), "c": (BOOL, ()), "h": (FLOAT, (1, 8))}, ["go", "m"])  # fmt: skip
+    net.op("Relu", net.op("Loop", net.constant("trips", 5), "", x, body=body))
+    assert [getattr(o, "fused", None) for o in load(net, tmp_path)] == [None, False]
 
 
 def test_shapes_and_constants_cost_nothing(tmp_path: Path) -> None:
@@ -405,6 +429,13 @@ def test_a_size_that_depends_on_data_is_refused(tmp_path: Path) -> None:
     net.op("Reshape", net.input("x", "batch", 4), net.input("shape", 2, kind=INT64))
     with pytest.raises(ModelError, match="depends on data"):
         load(net, tmp_path)
+
+
+def test_a_batch_anywhere_by_its_name(tmp_path: Path) -> None:
+    net = Net()
+    net.op("Add", net.input("x", 7, "batch_size", 3), net.input("y", "n", 3))
+    graph = load(net, tmp_path, batch=5, n=1)
+    assert [float(o.elements) for o in graph if isinstance(o, Elementwise)] == [105.0]
 
 
 # what is refused

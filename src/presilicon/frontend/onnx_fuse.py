@@ -26,6 +26,7 @@ def operators(steps: Sequence[Step], returned: Sequence[Value]) -> tuple[Operato
     books = Books()
     for step in steps:
         step.operators = operators_of(step, books)
+    _share(books)
     uses = _Uses(steps, returned)
     for step in steps:
         if step.op == "Softmax":
@@ -36,6 +37,27 @@ def operators(steps: Sequence[Step], returned: Sequence[Value]) -> tuple[Operato
     return tuple(o for step in steps for operator in step.operators for o in repeated(operator, step.times))
 
 
+def _share(books: Books) -> None:
+    """Parameters of several operators are held once: among matmuls equally, by a matmul rather than by a look-up."""
+    for users in books.users.values():
+        for step in users if len(users) > 1 else ():
+            step.operators = [_divided(o, len(users)) for o in step.operators]
+    for origin, steps in books.tables.items():
+        for step in steps if origin in books.users else steps[1:]:
+            step.operators = [replace(o, held=False) if isinstance(o, Embedding) else o for o in step.operators]
+
+
+def _divided(operator: Operator, sharers: int) -> Operator:
+    """``operator`` as one of ``sharers`` of the same parameters, where it holds any."""
+    if isinstance(operator, SharedMatmul | SharedConvolution):
+        return replace(operator, sharers=operator.sharers * sharers)
+    if isinstance(operator, Matmul) and operator.has_weights:
+        return _shared(operator, SharedMatmul, operator.count, sharers)
+    if isinstance(operator, Convolution):
+        return _shared(operator, SharedConvolution, operator.count, sharers)
+    return operator
+
+
 def repeated(operator: Operator, times: int) -> list[Operator]:
     """``operator`` done ``times`` times in a loop, its parameters held once; none where that is never."""
     if times == 1:
@@ -43,12 +65,8 @@ def repeated(operator: Operator, times: int) -> list[Operator]:
     if times < 1:
         return []
     count = operator.count * times
-    if isinstance(operator, Matmul) and operator.has_weights:
-        sharers = times * (operator.sharers if isinstance(operator, SharedMatmul) else 1)
-        return [_shared(operator, SharedMatmul, count, sharers)]
-    if isinstance(operator, Convolution):
-        sharers = times * (operator.sharers if isinstance(operator, SharedConvolution) else 1)
-        return [_shared(operator, SharedConvolution, count, sharers)]
+    if isinstance(operator, Matmul | Convolution):
+        return [replace(_divided(operator, times), count=count)]
     if isinstance(operator, Elementwise):
         return [replace(operator, count=count, parameters=operator.parameters / times)]
     if isinstance(operator, Embedding) and operator.held:
@@ -74,6 +92,11 @@ class _Uses:
             for out in step.outputs:
                 if out is not None:
                     self.maker[out.buffer] = step
+
+    def times(self, v: Value) -> int:
+        """How often ``v`` is made."""
+        maker = self.maker.get(v.buffer)
+        return maker.times if maker else 1
 
     def only_reader(self, v: Value) -> Step | None:
         """The one step that reads ``v``, if nothing else needs it."""
@@ -141,7 +164,12 @@ def _join_bias(step: Step, uses: _Uses) -> None:
     if not step.operators or not step.outputs or step.outputs[0] is None:
         return
     root, reader = step.operators[-1], uses.only_reader(step.out)
-    if reader is None or len(reader.operators) != 1 or not isinstance(reader.operators[0], Elementwise):
+    if (
+        reader is None
+        or reader.times != step.times
+        or len(reader.operators) != 1
+        or not isinstance(reader.operators[0], Elementwise)
+    ):
         return
     held = reader.operators[0]
     if isinstance(root, Convolution) and reader.op == "BatchNormalization" and reader.need(0).buffer == step.out.buffer:
@@ -151,7 +179,8 @@ def _join_bias(step: Step, uses: _Uses) -> None:
             reader.operators = [replace(held, ops=1.0, parameters=channels)]
     elif isinstance(root, Matmul) and root.has_weights and not root.bias and reader.op == "Add" and root.groups == 1:
         vectors = [v for v in reader.inputs if v is not None and v.stored]
-        if len(vectors) == 1 and vectors[0].shape[-1:] == (root.n,) and held.parameters == vectors[0].elements == root.n:
+        known = held.parameters or isinstance(root, SharedMatmul)  # a shared bias comes with shared weights
+        if known and len(vectors) == 1 and vectors[0].shape[-1:] == (root.n,) and vectors[0].elements == root.n:
             step.operators[-1] = replace(root, bias=True)
             reader.operators = []
 
@@ -199,7 +228,9 @@ class _Epilogues:
 
     def _grow(self, step: Step, out: Value) -> Value | None:
         """Puts ``step`` into a region; where it joins two, the value it would be fused with (a region of its own follows)."""
-        moving = list(step.moving)
+        moving = [v for v in step.moving if self._uses.times(v) == step.times]
+        if len(moving) != len(list(step.moving)):  # a loop lies between
+            return None
         roots = {self._root[v.buffer].buffer if v.buffer in self._root else 0 for v in moving}
         if len(roots) == 1 and 0 not in roots:
             root = self._root[moving[0].buffer]

@@ -14,10 +14,15 @@ from presilicon.graph import Attention, Convolution, Elementwise, ExpertMatmul, 
 
 
 class Books:
-    """Which parameters are already held by an operator before, so that shared ones count once."""
+    """Who uses which parameters, so that shared ones count once.
+
+    ``users`` are the matmuls and convolutions of a weight by its origin, ``tables`` the look-ups in it.
+    """
 
     def __init__(self) -> None:
         self._held: set[str] = set()
+        self.users: dict[str, list[Step]] = {}
+        self.tables: dict[str, list[Step]] = {}
 
     def hold(self, weight: Value) -> int:
         """Elements that using ``weight`` adds to what is held: 0 from its second use on."""
@@ -25,6 +30,12 @@ class Books:
             return 0
         self._held.add(weight.origin)
         return weight.elements
+
+    def use(self, weight: Value, step: Step) -> bool:
+        """Notes that ``step`` multiplies by ``weight``; whether that is a parameter."""
+        if weight.stored:
+            self.users.setdefault(weight.origin, []).append(step)
+        return weight.stored
 
 
 def _arithmetic(left: NumberFormat, right: NumberFormat) -> tuple[NumberFormat, NumberFormat, NumberFormat]:
@@ -51,12 +62,14 @@ def matmul(
     groups = math.prod(b[:-2])  # different right operands; whatever the left has besides them only adds rows
     m *= math.prod(front) // groups if groups else 0
     weights, activations, source = _arithmetic(moving.format, weight.format)
-    held = weight.stored and bool(books.hold(weight))
+    held = books.use(weight, step)
     vector = bias is not None and bias.stored and bias.elements == n and held and groups == 1
+    if vector and bias is not None:
+        books.hold(bias)
     result: list[Operator] = [
         Matmul(name=step.name + suffix, m=m, k=k, n=n, groups=groups, weights=weights,
                activations=activations, source=source, output=output or step.out.format, has_weights=held,
-               bias=bool(vector and bias is not None and books.hold(bias)))
+               bias=vector)
     ]  # fmt: skip
     if bias is not None and not vector:
         result.append(_added(step, bias, step.out, books))
@@ -105,7 +118,7 @@ def _nbits(step: Step, books: Books) -> list[Operator]:
     x, k, n, bits = step.need(0), step.integer("K", 0), step.integer("N", 0), step.integer("bits", 4)
     if not x.shape or x.shape[-1] != k or not 0 < n < 2**31 or bits not in (2, 4, 8):
         raise ModelError(f"its input {x.shape} does not fit K={k}, N={n}, bits={bits}", where=step.name)
-    books.hold(step.need(1))
+    books.use(step.need(1), step)
     scales = step.need(2)
     weights = INT8 if bits == 8 else INT4
     return [
@@ -137,7 +150,7 @@ def _convolution(x_at: int, w_at: int, bias_at: int | None) -> Callable[[Step, B
                        output=out.format, has_weights=False),
                 *([_added(step, bias, out, books)] if bias is not None else []),
             ]  # fmt: skip
-        books.hold(w)
+        books.use(w, step)
         if bias is not None and bias.stored:
             books.hold(bias)
         extra: list[Operator] = []
@@ -164,7 +177,7 @@ def _transposed_convolution(step: Step, books: Books) -> list[Operator]:
     pixels, n = x.shape[0] * math.prod(x.shape[2:]), w.shape[1] * math.prod(w.shape[2:])
     return [
         Matmul(name=step.name, m=pixels, k=x.shape[1] // groups, n=n, groups=groups, weights=weights,
-               activations=activations, source=source, output=out.format, has_weights=w.stored and bool(books.hold(w))),
+               activations=activations, source=source, output=out.format, has_weights=books.use(w, step)),
         Elementwise(name=f"{step.name}.overlap", elements=pixels * n * groups, fused=True, ops=1.0,
                     parameters=books.hold(bias) if bias is not None and bias.stored else 0, activations=out.format),
     ]  # fmt: skip
@@ -320,7 +333,7 @@ def _einsum(step: Step, books: Books) -> list[Operator]:
     return [
         Matmul(name=step.name, m=math.prod(size[c] for c in own - both), k=k, groups=groups,
                n=math.prod(size[c] for c in other - both), weights=weights, activations=activations, source=source,
-               output=step.out.format, has_weights=b.stored and bool(books.hold(b)))
+               output=step.out.format, has_weights=books.use(b, step))
     ]  # fmt: skip
 
 
@@ -347,8 +360,6 @@ def _experts(step: Step, books: Books) -> list[Operator]:
     pack = 8 // step.integer("expert_weight_bits", 4) if step.op == "QMoE" else 1
     inner, hidden = up.elements * pack // experts // width, down.elements * pack // experts // width
     weights = up.format if step.op == "MoE" else INT4 if pack == 2 else INT8
-    books.hold(up)
-    books.hold(down)
     tokens = x.elements // width
     shared: dict[str, Any] = {"split": "experts", "tokens": tokens, "experts": experts, "experts_per_token": k,
               "weights": weights, "activations": x.format, "source": x.format, "output": x.format}  # fmt: skip

@@ -157,9 +157,9 @@ def _embedding(step: Step, table: Value, books: Books) -> list[Operator]:
     if not rows_in_table:
         return []
     width = table.elements // rows_in_table
-    held = bool(books.hold(table))
+    books.tables.setdefault(table.origin, []).append(step)
     return [Embedding(name=step.name, rows=step.need(1).elements, width=width, table_rows=rows_in_table,
-                      held=held, weights=table.format)]  # fmt: skip
+                      weights=table.format)]  # fmt: skip
 
 
 def _reduction(step: Step, books: Books) -> list[Operator]:
