@@ -17,7 +17,26 @@ from presilicon.frontend import named
 from presilicon.validate import facts
 
 DATA = resources.files("presilicon") / "data"
-VALUES = ("0", "-1", "nan", "inf", "-inf", "1e30", "1e400", "true", "''", "'x'", "[]", "[1]", "{}", "", "1_0", "0x10", "é", "\0")
+VALUES = (
+    "0",
+    "-1",
+    "nan",
+    "inf",
+    "-inf",
+    "1e30",
+    "1e400",
+    "true",
+    "''",
+    "'x'",
+    "[]",
+    "[1]",
+    "{}",
+    "",
+    "1_0",
+    "0x10",
+    "é",
+    "\0",
+)
 
 
 def survives(use: Callable[[Path], object], path: Path, content: bytes) -> bool:

@@ -44,7 +44,8 @@ def test_help_takes_less_than_a_third_of_a_second() -> None:
 def test_help_of_a_command_has_examples(run, name: str) -> None:
     result = run(name, "--help")
     assert result.code == 0
-    assert len(re.findall(rf"^  presilicon {name}\b", result.out, re.MULTILINE)) >= 2
+    assert len(re.findall(r"^  presilicon \w+", result.out, re.MULTILINE)) >= 2
+    assert f"  presilicon {name}" in result.out
     assert max(map(len, result.out.splitlines())) <= 100
     assert "--json" in result.out
 

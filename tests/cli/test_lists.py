@@ -41,7 +41,7 @@ def test_one_network(run) -> None:
 
 
 def test_an_onnx_file(run, tmp_path: Path) -> None:
-    path = str(mlp("N").save(tmp_path / "mlp.onnx", "add4_y"))
+    path = str(mlp("N").save(tmp_path / "mlp.onnx", "add3_y"))
     (one,) = run("models", path, "--json").json["models"]
     assert one["parameters"] == 203_530
     assert run("models", path, "--dim", "N=4").code == 0

@@ -16,6 +16,9 @@ from presilicon.errors import InputError, PresiliconError, nearest
 COMMANDS = ("models", "chips", "estimate", "match", "validate", "calibrate", "doctor")
 """Every command, in the order a newcomer needs them; each is the function of its name in the module of its name."""
 
+OPTIONAL = {"onnx": "onnx", "scipy": "fit"}
+"""Packages that one room imports when it needs them, and the extra that brings each."""
+
 INTERRUPTED, CLOSED_PIPE, INTERNAL = 130, 141, 70
 """Exit codes beside 0, 1 and 2: Ctrl-C and a closed pipe as shells count them, a fault of presilicon's as sysexits.h does."""
 
@@ -81,15 +84,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader has gone; what is left in the buffer must not raise again when Python closes the stream.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return CLOSED_PIPE
+    except ModuleNotFoundError as error:
+        if error.name in OPTIONAL:
+            return _told(_not_installed(error.name), given)
+        return _fault(error, given)
     except Exception as error:
-        if os.environ.get("PRESILICON_DEBUG"):
-            raise
-        told = PresiliconError(
-            f"a fault in presilicon: {type(error).__name__}: {error}",
-            hint="PRESILICON_DEBUG=1 shows where; please report it with the command",
-        )
-        _told(told, given)
-        return INTERNAL
+        return _fault(error, given)
+
+
+def _fault(error: Exception, given: list[str]) -> int:
+    """Tell an error that no input should cause; PRESILICON_DEBUG shows where it came from."""
+    if os.environ.get("PRESILICON_DEBUG"):
+        raise error
+    told = PresiliconError(
+        f"a fault in presilicon: {type(error).__name__}: {error}",
+        hint="PRESILICON_DEBUG=1 shows where; please report it with the command",
+    )
+    _told(told, given)
+    return INTERNAL
+
+
+def _not_installed(package: str) -> InputError:
+    return InputError(f"this needs the package {package}", hint=f"pip install 'presilicon[{OPTIONAL[package]}]'")
 
 
 def _told(error: PresiliconError, arguments: list[str]) -> int:

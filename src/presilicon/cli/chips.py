@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _UNITS = {"ops_per_s": "OP/s", "bytes_per_s": "B/s", "bytes": "B", "hz": "Hz", "w": "W"}
 
 
-@click.command(name="chips")
+@click.command(name="chips", short_help="The chip library, or each figure of one chip and its source.")
 @click.argument("name", type=ChipName(), required=False)
 @as_json
 def chips(name: str | None, as_json: bool) -> None:

@@ -8,7 +8,7 @@ from presilicon.cli.options import as_json
 from presilicon.cli.output import print_json, print_table, say
 
 
-@click.command(name="doctor")
+@click.command(name="doctor", short_help="Tools and data found here, and what each is for.")
 @as_json
 def doctor(as_json: bool) -> int:
     """Show which tools and data this installation finds, and what each is for.
@@ -61,7 +61,16 @@ def _package(name: str, required: bool, purpose: str, install: str) -> Tool:
 
 
 def _facts() -> Tool:
-    return _tool("facts", False, None, False, "", "")
+    from presilicon.errors import FactsError
+    from presilicon.validate import facts
+
+    purpose = "kernel and serving measurements: validate, and the tests that compare with them"
+    try:
+        folder = facts.folder()
+    except FactsError as error:
+        return _tool("facts", False, None, False, purpose, str(error))
+    where = f"set {facts.VARIABLE} to the folder of kernels_gemm.csv"
+    return _tool("facts", folder is not None, None, False, purpose, where)
 
 
 def _tool(name: str, found: bool, version: str | None, required: bool, purpose: str, install: str) -> Tool:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from presilicon.frontend.network import Network
 
 
-@click.command(name="models")
+@click.command(name="models", short_help="Models known by name, or what one of them is made of.")
 @click.argument("name", type=ModelName(), required=False)
 @dims
 @as_json

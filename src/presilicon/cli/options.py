@@ -111,3 +111,9 @@ def amount_option(
     """An option that takes a finite number."""
     kind = Amount(zero=zero, least=least)
     return click.option(name, type=kind, default=default, show_default=default is not None, metavar=metavar, help=help_text)
+
+
+def format_option(name: str) -> Decorator:
+    """An option that names a number format; the library says which it knows."""
+    what = name.removeprefix("--").replace("kv-cache", "the KV cache").replace("-", " ")
+    return click.option(name, metavar="F", help=f"Number format of {what}, such as fp8.")

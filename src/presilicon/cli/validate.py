@@ -1,0 +1,115 @@
+"""``presilicon validate``: predictions beside what was published and measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+from presilicon.cli.options import as_json
+from presilicon.cli.output import print_json, print_table, progress, say
+
+
+@click.command(name="validate", short_help="Predictions beside what was published and measured.")
+@click.argument("tables", nargs=-1, type=click.Path(), metavar="[FACTS.csv ...]")
+@click.option("--facts", type=click.Path(), metavar="DIR", help="Folder of the measurements; else PRESILICON_FACTS names it.")
+@click.option("--rows", type=click.Path(), metavar="OUT.csv", help="Write every row with its prediction.")
+@click.option("--markdown", type=click.Path(), metavar="OUT.md", help="Write the page docs/validation.md.")
+@click.option("--claims", is_flag=True, help="Only the three published claims about ATOM, Warboy and X220.")
+@click.option("--quick", is_flag=True, help="Without the fits that leave one chip out.")
+@as_json
+def validate(
+    tables: tuple[str, ...],
+    facts: str | None,
+    rows: str | None,
+    markdown: str | None,
+    claims: bool,
+    quick: bool,
+    as_json: bool,
+) -> None:
+    """Predict every row of tables of published figures, and show how far off the predictions are.
+
+    \b
+    presilicon validate --quick                      all tables of the facts folder, and MLPerf's
+    presilicon validate my-gemm.csv --rows out.csv   one table; every row with its prediction
+    presilicon validate --claims                     three published claims, checked
+    presilicon validate --markdown docs/validation.md
+
+    A table is a CSV file known by its header: gemm, power, attention, collective, serving or mlperf. Errors are medians of
+    the absolute error over the measured value, on rows that no fit saw.
+    """
+    if claims:
+        if tables or rows or markdown or quick or facts:
+            raise click.UsageError("--claims goes with --json only")
+        _claims(as_json)
+        return
+    if tables and facts:
+        raise click.UsageError("either tables or --facts")
+    from presilicon import validate as validation
+    from presilicon.files import write_whole
+
+    progress("predicting ..." if quick or tables else "predicting, and fitting again without each chip: about a minute ...")
+    report = validation.validate(tables, facts, leave_one_out=not quick)
+    if rows:
+        write_whole(rows, report.rows_csv())
+    if markdown:
+        write_whole(markdown, validation.markdown(report))
+    if as_json:
+        print_json("validate", report.to_json())
+    else:
+        _print(report.to_json()["tables"])
+
+
+def _print(tables: Sequence[Mapping[str, Any]]) -> None:
+    from presilicon.units import percent
+
+    def plain(entry: Mapping[str, Any] | None) -> str:
+        return percent(entry["median_ape"]) if entry else "-"
+
+    rows = [
+        (
+            str(t["table"]),
+            str(t["rows"]),
+            str(sum(s["rows"] for s in t["skipped"])),
+            str(t["scored"]),
+            percent(t["median_ape"]),
+            percent(t["p90_ape"]),
+            percent(t["bias"]),
+            plain(t["roofline"]),
+        )
+        for t in tables
+    ]
+    columns = ("table", "rows", "skipped", "scored", "error", "90 % under", "bias", "roofline")
+    print_table(columns, rows, right=columns[1:])
+    say()
+    by_chip = [
+        (
+            t["table"],
+            e["chip"],
+            e["format"],
+            str(e["rows"]),
+            percent(e["median_ape"]),
+            percent(e["p90_ape"]),
+            percent(e["bias"]),
+        )
+        for t in tables
+        for e in t["by_chip"]
+    ]
+    columns = ("table", "chip", "what", "rows", "error", "90 % under", "bias")
+    print_table(columns, by_chip, right=columns[3:], fold="what")
+    for t in tables:
+        for s in t["skipped"]:
+            say(f"{t['table']}: {s['rows']} rows skipped: {s['reason']}")
+
+
+def _claims(as_json: bool) -> None:
+    from presilicon import validate as validation
+
+    found = validation.claims()
+    if as_json:
+        print_json("validate", {"claims": [claim.to_json() for claim in found]})
+        return
+    for claim in found:
+        say(str(claim))
+        say()
