@@ -157,7 +157,12 @@ def shapes(node: Any, step: Step, version: int, names: list[str]) -> list[Type |
         except (IndexError, ValueError, TypeError) as problem:
             raise ModelError(f"{node.op_type} has inputs that do not fit together", where=step.name) from problem
     if not has_schema:
-        node, version, step, names = _standard(node, step, names)
+        twin, version, step, names = _standard(node, step, names)
+        kind = step.need(0).dtype
+        if node.op_type == "QLinearAveragePool":  # the standard one takes real numbers only
+            step = replace(step, inputs=(replace(step.need(0), dtype=1, data=None),))
+            return [None if t is None else (t[0], kind) for t in _inferred(twin, step, version, names)]
+        node = twin
     found = _inferred(node, step, version, names)
     if node.op_type == "STFT" and found[0] is not None:
         return [_one_sided(step, found[0])]
