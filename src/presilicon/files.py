@@ -18,7 +18,9 @@ def write_whole(path: str | Path, text: str) -> None:
     try:
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
     except OSError as error:
-        raise InputError(f"cannot be written: {error.strerror}", where=str(path), hint="an existing folder one may write in") from None
+        raise InputError(
+            f"cannot be written: {error.strerror}", where=str(path), hint="an existing folder one may write in"
+        ) from None
     part = Path(name)
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:

@@ -71,7 +71,8 @@ class Bench:
 
     Labels of ``unfitted`` are predicted and scored, but pull no constant. ``loss`` is what the fit makes least; None: the
     mean error of ``predict``. ``unmeasured`` are fitted only where no table before has measured
-    them. A fit looks at ``most_rows`` of each chip and label.
+    them. ``features`` are zero for chips that lack something: they are
+    fitted only where that makes the loss clearly less. A fit looks at ``most_rows`` of each chip and label.
     """
 
     table: str
@@ -80,6 +81,7 @@ class Bench:
     unfitted: tuple[str, ...] = ()
     loss: Callable[[Table, Library], float] | None = None
     unmeasured: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
     most_rows: int = 400
 
 

@@ -20,6 +20,7 @@ NAMES = (
     "link_share",
     "in_switch_share",
 )
+FEATURES = ("in_switch_share",)
 
 
 def _one(rows: Rows) -> tuple[Floats, Floats]:
@@ -27,9 +28,8 @@ def _one(rows: Rows) -> tuple[Floats, Floats]:
     for chips in np.unique(rows.table["chips"]).tolist():
         own = rows.table["chips"] == chips
         message = rows.table["message_bytes"][own]
-        op = Collective(
-            name=rows.label, collective=cast(CollectiveKind, rows.label), message_bytes=message, chips=int(chips)
-        )
+        kind = cast(CollectiveKind, rows.label)
+        op = Collective(name=rows.label, collective=kind, message_bytes=message, chips=int(chips))
         predicted[own] = np.maximum(collective_cost(rows.machine, op).latency_s, 1e-9)
         sent = (2.0 if rows.label == "all_reduce" else 1.0) * (chips - 1.0) / chips * message
         plain[own] = ROOFLINE_LAUNCH_S + sent / (ROOFLINE_MEMORY * rows.machine.link_bytes_per_s)
@@ -37,10 +37,10 @@ def _one(rows: Rows) -> tuple[Floats, Floats]:
 
 
 def predict(table: Table, library: Library = LIBRARY) -> Predictions:
-    """Latency (s) of every row, grouped by collective; every other message size (512 B times an odd power of two) is held back."""
+    """Latency (s) of every row, grouped by collective; every other message size is held back (all but 512 B times 4^i)."""
     doublings = np.log2(table["message_bytes"]) - 9.0
     held = (doublings % 2.0) != 0.0
     return predict_rows(table, library, label=table["collective"], measured=table["latency_s"], held=held, one=_one)
 
 
-BENCH = Bench("collective", NAMES, predict)
+BENCH = Bench("collective", NAMES, predict, features=FEATURES)

@@ -205,7 +205,8 @@ def _laws(table: Table) -> None:
     for wrong, column, message in laws:
         if wrong.any():
             row = int(np.argmax(wrong))
-            raise _broken(table.path, int(table.lines[row]), column, message.format(**table.row(row)), "see the row's other cells")
+            told = message.format(**table.row(row))
+            raise _broken(table.path, int(table.lines[row]), column, told, "see the row's other cells")
 
 
 def _decode(path: str, data: bytes) -> str:
@@ -280,7 +281,9 @@ def read(path: str | Path, expected: str | None = None) -> Table:
     try:
         data = Path(path).read_bytes()
     except OSError as error:
-        raise FactsError(f"cannot be read: {error.strerror}", where=str(path), hint="a CSV file; a folder goes to --facts") from None
+        raise FactsError(
+            f"cannot be read: {error.strerror}", where=str(path), hint="a CSV file; a folder goes to --facts"
+        ) from None
     return parse(_decode(str(path), data), str(path), expected)
 
 

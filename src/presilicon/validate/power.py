@@ -69,9 +69,11 @@ def _logs(machine: Machine, cost: Cost, rows: Table, dtype: str) -> tuple[Floats
     power = np.asarray(cost_energy_j(machine, replace(cost, latency_s=measured_s))) / measured_s
     in_part = idle + (power - idle) * np.minimum(1.0, measured_s / WINDOW_S.get(dtype, 1e-12))
     energy = np.minimum(np.abs(np.log(power / measured_w)), np.abs(np.log(in_part / measured_w)) + WINDOW_SLACK)
-    limited_s = power_limited_s(machine, multiplied=cost.multiplied, macs=cost.macs, dram_bytes=cost.dram_bytes)
+    least_s = power_limited_s(machine, multiplied=cost.multiplied, macs=cost.macs, dram_bytes=cost.dram_bytes)
     full = (2.0 * np.asarray(cost.macs) > LARGE_FLOP) & (measured_w > 0.985 * LIMIT_SHARE * machine.tdp_w)
-    return np.minimum(energy, WORST_ENERGY), np.minimum(np.abs(np.log(limited_s[full] / measured_s[full])), WORST_LIMIT)
+    return np.minimum(energy, WORST_ENERGY), np.minimum(
+        np.abs(np.log(np.asarray(least_s)[full] / measured_s[full])), WORST_LIMIT
+    )
 
 
 def loss(table: Table, library: Library) -> float:

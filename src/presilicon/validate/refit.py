@@ -1,16 +1,15 @@
 """Constants of every family, fitted on the kernel tables one after the other.
 
-Run as ``python -m presilicon.validate.refit [--facts DIR]`` it fits all families and writes them into ``data/families``,
-with what they were fitted on in ``data/validation/fitted.toml``. Only rows that are not held back are looked at.
+``python -m presilicon.validate constants`` writes them into ``data/families``, with what they were fitted on in
+``data/validation/fitted.toml``. Only rows that are not held back are looked at.
 """
 
 from __future__ import annotations
 
 import re
-import sys
 import tomllib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -20,17 +19,20 @@ import numpy as np
 import tomli_w
 
 from presilicon.chip import load
-from presilicon.errors import ChipError, FactsError
-from presilicon.estimate.constants import Constants, family
+from presilicon.errors import ChipError
+from presilicon.estimate.constants import Constants, families, family
 from presilicon.files import write_whole
 from presilicon.validate import attention, collective, gemm, power
 from presilicon.validate.bench import Bench, Library
-from presilicon.validate.facts import Table, folder, tables
+from presilicon.validate.facts import Table
 from presilicon.validate.fit import Fit, error, fit_constants
 from presilicon.validate.score import Mask
 
 BENCHES: Mapping[str, Bench] = {b.table: b for b in (power.BENCH, gemm.BENCH, attention.BENCH, collective.BENCH)}
 """Kernel tables in the order of their fits: each sees the constants fitted before it."""
+
+# A feature is there if fitting it lowers the loss by more than this, and by more than this share of it.
+CLEARLY, CLEARLY_SHARE = 5e-4, 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,9 @@ def _sample(table: Table, seen: Mask, label: Any, most: int) -> np.ndarray[Any, 
     return np.concatenate(chosen) if chosen else np.array([], dtype=int)
 
 
-def fit_bench(bench: Bench, table: Table, library: Library, start: Mapping[str, float], *, split: bool = True) -> TableFit | None:
+def fit_bench(
+    bench: Bench, table: Table, library: Library, start: Mapping[str, float], *, split: bool = True
+) -> TableFit | None:
     """The constants of one bench fitted on a table's rows, those held back left out where ``split``; None without rows."""
     first = bench.predict(table, library)
     seen = first.used & ~(first.held & split) & ~np.isin(first.label, bench.unfitted)
@@ -70,21 +74,32 @@ def fit_bench(bench: Bench, table: Table, library: Library, start: Mapping[str, 
         return None
     rows, measured = table.take(chosen), first.measured[chosen]
     known = dict(library.constants or {})
-
-    def loss(values: Mapping[str, float]) -> float:
-        tried = Library(library.chips, known | dict(values))
-        return bench.loss(rows, tried) if bench.loss else error(bench.predict(rows, tried).predicted, measured)
-
-    chips = tuple(sorted({str(c) for c in first.chip[chosen]}))
     names = (*bench.names, *(name for name in bench.unmeasured if name not in known))
-    return TableFit(chips, len(chosen), fit_constants(loss, _felt(loss, {name: start[name] for name in names})))
+
+    def fit(without: tuple[str, ...]) -> Fit:
+        fixed = dict.fromkeys(without, 0.0)
+
+        def loss(values: Mapping[str, float]) -> float:
+            tried = Library(library.chips, known | dict(values) | fixed)
+            return bench.loss(rows, tried) if bench.loss else error(bench.predict(rows, tried).predicted, measured)
+
+        found = fit_constants(loss, _felt(loss, {name: start[name] for name in names}))
+        return replace(found, constants={**found.constants, **fixed})
+
+    best = fit(bench.features)
+    if bench.features:
+        full = fit(())
+        best = full if best.loss - full.loss > max(CLEARLY, CLEARLY_SHARE * best.loss) else best
+    return TableFit(tuple(sorted({str(c) for c in first.chip[chosen]})), len(chosen), best)
 
 
 def _felt(loss: Callable[[Mapping[str, float]], float], start: Mapping[str, float]) -> dict[str, float]:
     """The constants that matter to these rows: the others (conversion, where nothing is converted) are left alone."""
     base = loss(start)
     return {
-        name: value for name, value in start.items() if any(loss({**start, name: value * factor}) != base for factor in (0.5, 2.0))
+        name: value
+        for name, value in start.items()
+        if any(loss({**start, name: value * factor}) != base for factor in (0.5, 2.0))
     }
 
 
@@ -98,12 +113,12 @@ def starting() -> dict[str, float]:
 _WITHOUT_DEFAULT = {"operation_j_per_bit": 4e-14, "in_switch_share": 0.5}
 
 
-def fit_family(found: Mapping[str, Table], chips: Collection[str], most: Sequence[str] = tuple(BENCHES)) -> FamilyFit:
+def fit_family(found: Mapping[str, Table], chips: Collection[str]) -> FamilyFit:
     """All constants from the rows of some chips, table after table."""
     values: dict[str, float] = {}
     fits: dict[str, TableFit] = {}
     for kind, bench in BENCHES.items():
-        if kind not in found or kind not in most:
+        if kind not in found:
             continue
         own = found[kind].take(np.isin(found[kind]["chip"], list(chips)))
         if not len(own):
@@ -155,13 +170,18 @@ def with_values(text: str, values: Mapping[str, float]) -> str:
     return head + mark + body + after_mark + after
 
 
-def write(fits: Mapping[str, FamilyFit], chosen: Mapping[str, tuple[str, ...]]) -> None:
+def write(fits: Mapping[str, FamilyFit]) -> None:
     """Write fitted constants into ``data/families`` and what they rest on into ``data/validation/fitted.toml``."""
-    record: dict[str, Any] = {}
     for name, fit in fits.items():
         path = Path(str(_data("families") / f"{name}.toml"))
         write_whole(path, with_values(path.read_text(encoding="utf-8"), fit.constants))
-        record[name] = {
+    write_whole(Path(str(_data("validation") / "fitted.toml")), record(fits))
+
+
+def record(fits: Mapping[str, FamilyFit]) -> str:
+    """What constants rest on, as TOML: chips, rows, error and names, by family and table."""
+    found = {
+        name: {
             kind: {
                 "chips": list(part.chips),
                 "rows": part.rows,
@@ -170,25 +190,20 @@ def write(fits: Mapping[str, FamilyFit], chosen: Mapping[str, tuple[str, ...]]) 
             }
             for kind, part in fit.tables.items()
         }
-    head = "# What the constants of data/families were fitted on: written by `python -m presilicon.validate.refit`.\n"
-    write_whole(Path(str(_data("validation") / "fitted.toml")), head + tomli_w.dumps(record))
+        for name, fit in fits.items()
+    }
+    head = "# What the constants of data/families were fitted on: written by `python -m presilicon.validate constants`.\n"
+    return head + tomli_w.dumps(found)
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Fit every family on the tables of a facts folder, and write the result into the package's data."""
-    given = arguments[1] if len(arguments) == 2 and arguments[0] == "--facts" else None
-    where = folder(given)
-    if where is None:
-        raise FactsError("no folder of facts", hint="--facts DIR")
-    found = {table.kind: table for table in tables((), where)}
-    chosen = families_of(found)
-    fits = {name: fit_family(found, chips) for name, chips in chosen.items()}
+def refit(read: Sequence[Table], told: Callable[[str], None] = lambda _: None) -> None:
+    """Fit every family on its tables and write the package's data; ``told`` hears what each fit gave."""
+    found = {table.kind: table for table in read}
+    fits = {name: fit_family(found, chips) for name, chips in families_of(found).items()}
     for name, fit in fits.items():
         for kind, part in fit.tables.items():
             values = ", ".join(f"{key} {value:.3g}" for key, value in part.fit.constants.items())
-            print(f"{name} {kind}: {part.rows} rows, loss {part.fit.loss:.4f}: {values}", file=sys.stderr)
-    write(fits, chosen)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+            told(f"{name} {kind}: {part.rows} rows, error {part.fit.loss:.4f}: {values}")
+    write(fits)
+    for cache_of in (families, family, fitted):
+        cache_of.cache_clear()

@@ -52,7 +52,7 @@ class Predictions:
     @property
     def used(self) -> Mask:
         """Rows that were predicted."""
-        return self.reason == ""
+        return np.asarray(self.reason == "", dtype=bool)
 
     @property
     def scored(self) -> Mask:
@@ -150,16 +150,11 @@ def table_report(
     mask = found.scored
     whole = score(found.measured[mask], found.predicted[mask])
     by_chip = []
-    for chip, label, rows in found.groups(found.used):
-        held, fitted = rows & found.held, rows & ~found.held
-        shown = held if held.any() else rows
-        figures = score(found.measured[shown], found.predicted[shown])
-        entry: dict[str, Any] = {"chip": chip, "format": label, "rows": int(rows.sum()), "held_back_rows": int(held.sum())}
-        entry |= {"median_ape": figures.median_ape, "p90_ape": figures.p90_ape, "bias": figures.bias}
-        entry["held_back_median_ape"] = score(found.measured[held], found.predicted[held]).median_ape
-        entry["fitted_median_ape"] = score(found.measured[fitted], found.predicted[fitted]).median_ape
-        entry["spearman"] = spearman(found.measured[shown], found.predicted[shown])
-        by_chip.append(entry)
+    for chip in sorted(set(found.chip[found.used].tolist())):
+        parts = [part for part in found.groups(found.used) if part[0] == chip]
+        if len(parts) > 1:
+            by_chip.append(_entry(found, chip, "all", found.used & (found.chip == chip)))
+        by_chip += [_entry(found, *part) for part in parts]
     return TableReport(
         table=found.table.kind,
         path=found.table.path,
@@ -177,6 +172,25 @@ def table_report(
         constants=constants or {},
         extra=extra or {},
     )
+
+
+def _entry(found: Predictions, chip: str, label: str, rows: Mask) -> dict[str, Any]:
+    """Errors of one chip and label ("all": every label together)."""
+    held, fitted = rows & found.held, rows & ~found.held
+    shown = held if held.any() else rows
+    figures = score(found.measured[shown], found.predicted[shown])
+    return {
+        "chip": chip,
+        "format": label,
+        "rows": int(rows.sum()),
+        "held_back_rows": int(held.sum()),
+        "median_ape": figures.median_ape,
+        "p90_ape": figures.p90_ape,
+        "bias": figures.bias,
+        "held_back_median_ape": score(found.measured[held], found.predicted[held]).median_ape,
+        "fitted_median_ape": score(found.measured[fitted], found.predicted[fitted]).median_ape,
+        "spearman": spearman(found.measured[shown], found.predicted[shown]),
+    }
 
 
 def _roofline(found: Predictions, mask: Mask) -> dict[str, Any] | None:

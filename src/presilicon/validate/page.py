@@ -1,0 +1,132 @@
+"""The page ``docs/validation.md``: what was predicted, how well, on which constants, and what was left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from presilicon.units import percent
+from presilicon.validate.report import ValidationReport
+from presilicon.validate.score import TableReport
+
+_HEAD = """# Validation
+
+Predicted against published and measured figures. Regenerate this page with
+
+    presilicon validate --markdown docs/validation.md
+
+Every error is the absolute error over the measured value (APE); "bias" is the median with its sign. Constants were fitted on
+half of the shapes (groups of n and k, of heads and window, every other message size); all figures are of the other half, that
+no fit saw, unless they say otherwise. The plain roofline is the longer of work at 75 % of the peak rate and bytes at 80 % of
+the bandwidth, plus 3 us: nothing in it is fitted. Left out: the same rows with constants fitted on the other chips of the
+family alone; a chip alone in its family is predicted with another family's constants, which the table names.
+"""
+
+_WHAT = {
+    "gemm": "Linear operators: the fastest latency over the versions of the frameworks that measured a shape. Timed in a "
+    "burst, they draw more than the power limit allows for long: a limit of 1.5 times stands in its place.",
+    "power": "Energy of matmul kernels: their measured latency is given, their power predicted. In place of a roofline: "
+    "75 % of the TDP, whatever runs.",
+    "attention": "Attention kernels, prefill and decode.",
+    "collective": "Collectives among 2, 4 and 8 chips. The roofline is 80 % of the links, plus 3 us.",
+    "serving": "Time per output token (TPOT) of served models. Time to first token is reported beside it: it holds queueing.",
+    "mlperf": "MLPerf Inference, closed division, v0.5 to v6.1: the scenario run in virtual time over the estimate.",
+}
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    return "\n".join([*lines, *("| " + " | ".join(map(str, row)) + " |" for row in rows)]) + "\n"
+
+
+def _summary(tables: Sequence[TableReport]) -> str:
+    head = ("table", "rows", "skipped", "scored", "median APE", "90 % of rows under", "bias", "roofline's median APE")
+    rows = [
+        (
+            f"[{t.table}](#{t.table})",
+            t.rows,
+            sum(s["rows"] for s in t.skipped),
+            t.scored,
+            percent(t.median_ape),
+            percent(t.p90_ape),
+            percent(t.bias),
+            percent(t.roofline["median_ape"]) if t.roofline else "-",
+        )
+        for t in tables
+    ]
+    return _table(head, rows)
+
+
+def _by_chip(report: TableReport) -> str:
+    plain = {(e["chip"], e["format"]): e["median_ape"] for e in report.roofline["by_chip"]} if report.roofline else {}
+    head = ("chip", "what", "rows", "median APE", "90 % under", "bias", "on fitted rows", "roofline")
+    rows = [
+        (
+            e["chip"],
+            e["format"],
+            e["held_back_rows"] or e["rows"],
+            percent(e["median_ape"]),
+            percent(e["p90_ape"]),
+            percent(e["bias"]),
+            percent(e["fitted_median_ape"]),
+            percent(plain.get((e["chip"], e["format"]))),
+        )
+        for e in report.by_chip
+    ]
+    return _table(head, rows)
+
+
+def _left_out(report: TableReport) -> str:
+    rows = [
+        (e["chip"], e["format"], ", ".join(e["fitted_on"]) or f"the family {e['family']}", e["rows"], percent(e["median_ape"]))
+        for e in report.leave_one_out
+    ]
+    return "Left out:\n\n" + _table(("chip", "what", "constants from", "rows", "median APE"), rows)
+
+
+def _constants(report: TableReport) -> str:
+    rows = [
+        (name, key, f"{entry['value']:.3g}", entry["unit"], entry["fitted_on"])
+        for name, values in report.constants.items()
+        for key, entry in values.items()
+    ]
+    return "Constants fitted on this table:\n\n" + _table(("family", "constant", "value", "unit", "fitted on"), rows)
+
+
+def _extra(report: TableReport) -> str:
+    text = ""
+    if report.extra.get("large_matmuls"):
+        head = ("chip", "format", "rows", "measured pJ/FLOP", "predicted pJ/FLOP")
+        sides = ("measured_j_per_flop", "predicted_j_per_flop")
+        rows = [
+            (e["chip"], e["format"], e["rows"], *(f"{e[side] * 1e12:.3f}" for side in sides))
+            for e in report.extra["large_matmuls"]
+        ]
+        text += "Matmuls past 2e12 FLOP:\n\n" + _table(head, rows)
+    if "ttft_median_ape" in report.extra:
+        text += f"Time to first token: median APE {percent(report.extra['ttft_median_ape'])}.\n"
+    if isinstance(report.spearman, list) and report.spearman:
+        ranked = [(e["group"], e["chips"], "-" if e["spearman"] is None else f"{e['spearman']:.3f}") for e in report.spearman]
+        text += "Ranks, on each chip's best row:\n\n" + _table(("benchmark, scenario, unit", "chips", "Spearman"), ranked)
+    elif isinstance(report.spearman, float):
+        text += f"Spearman's rank correlation, all scored rows: {report.spearman:.3f}.\n"
+    return text
+
+
+def _section(report: TableReport) -> str:
+    parts = [f"## {report.table}\n", _WHAT[report.table] + f" File: `{Path(report.path).name}`, {report.rows} rows.\n"]
+    parts.append(_by_chip(report))
+    if report.skipped:
+        parts.append(_table(("skipped because", "rows"), [(s["reason"], s["rows"]) for s in report.skipped]))
+    if report.leave_one_out:
+        parts.append(_left_out(report))
+    if report.constants:
+        parts.append(_constants(report))
+    extra = _extra(report)
+    return "\n".join([*parts, extra] if extra else parts)
+
+
+def markdown(report: ValidationReport) -> str:
+    """The page's text: the same for the same tables and constants."""
+    return "\n".join([_HEAD, _summary(report.tables), *(_section(t) for t in report.tables)])
