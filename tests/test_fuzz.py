@@ -7,9 +7,9 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
+
 from frontend.onnx_models import Net
 from fuzz import mutate
-
 from presilicon import chip, frontend
 from presilicon.errors import InputError
 from presilicon.estimate.machine import machine
@@ -17,26 +17,7 @@ from presilicon.frontend import named
 from presilicon.validate import facts
 
 DATA = resources.files("presilicon") / "data"
-VALUES = (
-    "0",
-    "-1",
-    "nan",
-    "inf",
-    "-inf",
-    "1e30",
-    "1e400",
-    "true",
-    "''",
-    "'x'",
-    "[]",
-    "[1]",
-    "{}",
-    "",
-    "1_0",
-    "0x10",
-    "é",
-    "\0",
-)
+VALUES = ["0", "-1", "nan", "inf", "-inf", "1e400", "true", "''", "'x'", "[]", "[1]", "{}", "1_0", "0x10", "é", "", "\0"]
 
 
 def survives(use: Callable[[Path], object], path: Path, content: bytes) -> bool:
@@ -44,11 +25,12 @@ def survives(use: Callable[[Path], object], path: Path, content: bytes) -> bool:
     path.write_bytes(content)
     try:
         use(path)
+        told = None
     except InputError as error:
-        assert error.message.strip()
-        assert "Traceback" not in str(error)
-        return False
-    return True
+        told = error.message
+    assert told is None or told.strip()
+    assert "Traceback" not in (told or "")
+    return told is None
 
 
 def damaged(content: bytes, rng: random.Random) -> bytes:

@@ -8,8 +8,8 @@ import time
 
 import click
 import pytest
-from cli.conftest import process
 
+from cli.conftest import process
 from presilicon.cli import app
 from presilicon.cli.app import COMMANDS, presilicon
 

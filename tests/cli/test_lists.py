@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from frontend.onnx_models import mlp
 
+from frontend.onnx_models import mlp
 from presilicon import chip, frontend
 
 
