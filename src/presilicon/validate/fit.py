@@ -51,7 +51,7 @@ def fit_constants(loss: Callable[[Mapping[str, float]], float], start: Mapping[s
     A simplex (Nelder and Mead 1965) over the constants' logarithms, then a smaller one, from two beginnings: ``start``, and
     the point that moving one constant after the other leads to; the better end counts. A constant of which the rows tell
     nothing stays near its start. Nothing is random: the same input gives the same constants. ``evaluations`` bounds each
-    simplex. InputError without scipy.
+    simplex and each round of turns. InputError without scipy.
     """
     try:
         from scipy.optimize import minimize
@@ -79,22 +79,23 @@ def fit_constants(loss: Callable[[Mapping[str, float]], float], start: Mapping[s
     if not names:
         return Fit({}, loss({}), 1)
     ends = []
-    for first in (zero, _by_turns(at, zero)):
+    for first in (zero, _by_turns(at, zero, evaluations)):
         x = first
         for step in STEPS:
             x = simplex(x, step)
-        ends.append(_by_turns(at, x))
+        ends.append(_by_turns(at, x, evaluations))
     best = min(ends, key=at)
     return Fit(values(best), loss(values(best)), count)
 
 
-def _by_turns(loss: Callable[[Floats], float], x: Floats) -> Floats:
+def _by_turns(loss: Callable[[Floats], float], x: Floats, evaluations: int) -> Floats:
     """``x`` moved along one axis after the other as long as that helps, by ever smaller steps."""
-    least = loss(x)
+    least, left = loss(x), evaluations
     for step in TURNS:
         for axis in range(len(x)):
             for sign in (step, -step):
-                for _ in range(MOST_MOVES):
+                for _ in range(min(MOST_MOVES, left)):
+                    left -= 1
                     moved = x.copy()
                     moved[axis] += sign
                     value = loss(moved)

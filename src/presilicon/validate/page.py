@@ -8,7 +8,7 @@ from typing import Any
 
 from presilicon.units import percent
 from presilicon.validate.report import ValidationReport
-from presilicon.validate.score import TableReport
+from presilicon.validate.score import Predictions, TableReport, score
 
 _HEAD = """# Validation
 
@@ -33,6 +33,10 @@ _WHAT = {
     "serving": "Time per output token (TPOT) of served models. Time to first token is reported beside it: it holds queueing.",
     "mlperf": "MLPerf Inference, closed division, v0.5 to v6.1: the scenario run in virtual time over the estimate.",
 }
+
+
+# Tables whose chips have many labels with few rows each: by chip, and by label, instead of both together.
+_MANY = ("serving", "mlperf")
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -73,8 +77,14 @@ def _by_chip(report: TableReport) -> str:
             percent(plain.get((e["chip"], e["format"]))),
         )
         for e in report.by_chip
+        if report.table not in _MANY or e["format"] == "all" or e["rows"] == _rows_of(report, e["chip"])
     ]
     return _table(head, rows)
+
+
+def _rows_of(report: TableReport, chip: str) -> int:
+    """Rows of a chip in all: those of its largest entry."""
+    return max(int(e["rows"]) for e in report.by_chip if e["chip"] == chip)
 
 
 def _left_out(report: TableReport) -> str:
@@ -103,7 +113,7 @@ def _extra(report: TableReport) -> str:
             (e["chip"], e["format"], e["rows"], *(f"{e[side] * 1e12:.3f}" for side in sides))
             for e in report.extra["large_matmuls"]
         ]
-        text += "Matmuls past 2e12 FLOP:\n\n" + _table(head, rows)
+        text += "Matmuls past 2e12 FLOP:\n\n" + _table(head, rows) + "\n"
     if "ttft_median_ape" in report.extra:
         text += f"Time to first token: median APE {percent(report.extra['ttft_median_ape'])}.\n"
     if isinstance(report.spearman, list) and report.spearman:
@@ -114,9 +124,20 @@ def _extra(report: TableReport) -> str:
     return text
 
 
-def _section(report: TableReport) -> str:
+def _by_label(found: Predictions) -> str:
+    rows = []
+    for label in sorted(set(found.label[found.scored].tolist())):
+        own = found.scored & (found.label == label)
+        figures = score(found.measured[own], found.predicted[own])
+        rows.append((label, figures.rows, percent(figures.median_ape), percent(figures.p90_ape), percent(figures.bias)))
+    return _table(("what", "rows", "median APE", "90 % under", "bias"), rows)
+
+
+def _section(report: TableReport, found: Predictions) -> str:
     parts = [f"## {report.table}\n", _WHAT[report.table] + f" File: `{Path(report.path).name}`, {report.rows} rows.\n"]
     parts.append(_by_chip(report))
+    if report.table in _MANY:
+        parts.append(_by_label(found))
     if report.skipped:
         parts.append(_table(("skipped because", "rows"), [(s["reason"], s["rows"]) for s in report.skipped]))
     if report.leave_one_out:
@@ -129,4 +150,5 @@ def _section(report: TableReport) -> str:
 
 def markdown(report: ValidationReport) -> str:
     """The page's text: the same for the same tables and constants."""
-    return "\n".join([_HEAD, _summary(report.tables), *(_section(t) for t in report.tables)])
+    sections = [_section(*each) for each in zip(report.tables, report.found, strict=True)]
+    return "\n".join([_HEAD, _summary(report.tables), *sections])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -164,12 +164,3 @@ def _family(chip: str) -> str:
         return load(chip).family
     except ChipError:
         return ""
-
-
-def combined(found: Predictions) -> Mapping[str, dict[str, Any]]:
-    """Errors by chip, all formats together, over the scored rows."""
-    result = {}
-    for chip in sorted(set(found.chip[found.scored].tolist())):
-        rows = found.scored & (found.chip == chip)
-        result[chip] = score(found.measured[rows], found.predicted[rows]).to_json()
-    return result

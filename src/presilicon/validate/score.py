@@ -77,6 +77,17 @@ class Predictions:
         names = sorted(set(zip(self.chip[mask].tolist(), self.label[mask].tolist(), strict=True)))
         return [(chip, label, mask & (self.chip == chip) & (self.label == label)) for chip, label in names]
 
+    def groups_and_chips(self, mask: Mask) -> list[tuple[str, str, Mask]]:
+        """The groups, and before those of a chip with several all of them together, labelled "all"."""
+        result: list[tuple[str, str, Mask]] = []
+        parts = self.groups(mask)
+        for chip in sorted({part[0] for part in parts}):
+            own = [part for part in parts if part[0] == chip]
+            if len(own) > 1:
+                result.append((chip, "all", mask & (self.chip == chip)))
+            result += own
+        return result
+
 
 @dataclass(frozen=True, slots=True)
 class Score:
@@ -149,12 +160,6 @@ def table_report(
     """The report of one table from its predictions."""
     mask = found.scored
     whole = score(found.measured[mask], found.predicted[mask])
-    by_chip = []
-    for chip in sorted(set(found.chip[found.used].tolist())):
-        parts = [part for part in found.groups(found.used) if part[0] == chip]
-        if len(parts) > 1:
-            by_chip.append(_entry(found, chip, "all", found.used & (found.chip == chip)))
-        by_chip += [_entry(found, *part) for part in parts]
     return TableReport(
         table=found.table.kind,
         path=found.table.path,
@@ -166,7 +171,7 @@ def table_report(
         p90_ape=whole.p90_ape,
         bias=whole.bias,
         spearman=spearman(found.measured[mask], found.predicted[mask]),
-        by_chip=by_chip,
+        by_chip=[_entry(found, *part) for part in found.groups_and_chips(found.used)],
         roofline=_roofline(found, mask),
         leave_one_out=leave_one_out or [],
         constants=constants or {},
@@ -200,6 +205,6 @@ def _roofline(found: Predictions, mask: Mask) -> dict[str, Any] | None:
     whole = score(found.measured[mask], plain[mask])
     parts = [
         {"chip": chip, "format": label, **score(found.measured[rows], plain[rows]).to_json()}
-        for chip, label, rows in found.groups(mask)
+        for chip, label, rows in found.groups_and_chips(mask)
     ]
     return {"median_ape": whole.median_ape, "p90_ape": whole.p90_ape, "by_chip": parts}

@@ -46,15 +46,15 @@ class LeftOut:
                 "family": self.family,
                 **score(self.found.measured[rows], self.found.predicted[rows]).to_json(),
             }
-            for chip, label, rows in self.found.groups(self.found.scored)
+            for chip, label, rows in self.found.groups_and_chips(self.found.scored)
         ]
 
 
 def left_out(found: Mapping[str, Table]) -> dict[str, list[LeftOut]]:
     """By table: each measured chip predicted by constants fitted on the others of its family, through all tables alike.
 
-    A chip alone in its family is predicted with the constants of each other fitted family instead: how far the formulas
-    carry where nothing was fitted.
+    A table of which no other chip of the family has rows says nothing about a chip left out. A chip alone in its family is
+    predicted with the constants of each other fitted family instead: how far the formulas carry where nothing was fitted.
     """
     members = families_of(found)
     result: dict[str, list[LeftOut]] = {kind: [] for kind in BENCHES if kind in found}
@@ -79,9 +79,10 @@ def _add(
     which: tuple[str, tuple[str, ...], str],
     constants: Mapping[str, float],
 ) -> None:
+    chip, others, _ = which
     for kind, entries in result.items():
-        own = found[kind].take(found[kind]["chip"] == which[0])
-        if len(own):
+        own = found[kind].take(found[kind]["chip"] == chip)
+        if len(own) and (not others or np.isin(found[kind]["chip"], others).any()):
             entries.append(LeftOut(*which, BENCHES[kind].predict(own, Library(constants=constants))))
 
 
