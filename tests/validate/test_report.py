@@ -61,3 +61,27 @@ def test_the_page_is_the_same_for_the_same_tables(report: ValidationReport):
     assert "nan" not in page
     assert "## gemm" in page
     assert str(Path(report.tables[0].path).parent) not in page
+
+
+@pytest.mark.parametrize(
+    ("header", "rows"),
+    [
+        ("chip,dtype,m,n,k,latency_s", [f"{c},{d},{s},{s},{s},{t}" for c in ("h100", "l4", "groq-lpu-v1", "nvidia-t4", "x.toml")
+         for d in ("bf16", "fp8", "int4", "mxfp4", "nvfp4", "fp32", "int32", "int8") for s in (1, 10**12) for t in (1e-12, 1e9)]),
+        ("chip,collective,chips,message_bytes,latency_s", [f"h100,{k},{n},{s},1e-5" for k in ("all_reduce", "alltoall")
+         for n in (1, 2, 10**12) for s in (1, 10**12)]),
+        ("chip,phase,batch_size,query_tokens,kv_tokens,num_heads,num_key_value_heads,head_dim,window_size,attn_dtype,"
+         "kv_cache_dtype,latency_s", [f"{c},{p},{b},1,{kv},{h},1,{d},{w},{a},fp8,1e-5" for c in ("h100", "l4", "groq-lpu-v1")
+         for p in ("prefill", "decode") for b in (1, 10**12) for kv in (1, 10**12) for h in (1, 10**6) for d in (1, 10**6)
+         for w in (0, 1, 10**12) for a in ("bf16", "fp8", "fp32", "int4")]),
+        ("chip,dtype,m,n,k,latency_s,power_w", [f"{c},fp8,{s},{s},{s},{t},1e9" for c in ("h200", "groq-lpu-v1")
+         for s in (1, 10**12) for t in (1e-12, 1e9)]),
+    ],
+)  # fmt: skip
+def test_the_ends_of_what_a_table_may_hold_are_predicted_or_skipped(tmp_path: Path, header: str, rows: list[str]):
+    path = tmp_path / "ends.csv"
+    path.write_text("\n".join([header, *rows]) + "\n")
+    found = validate([path])
+    assert finite(found.to_json())
+    assert "nan" not in markdown(found)
+    assert found.rows_csv()

@@ -40,9 +40,11 @@ class Library:
         if self.chips and name in self.chips:
             return self.chips[name]
         try:
-            return load(name.removesuffix(".toml"))
+            if not name.endswith(".toml"):  # a table names chips of the library, never files
+                return load(name)
         except ChipError:
-            raise Skip("the chip is not in the library") from None
+            pass
+        raise Skip("the chip is not in the library")
 
     def machine(self, chip: Chip) -> Machine:
         """The machine of a chip; Skip where a figure it needs is not public."""
