@@ -51,6 +51,42 @@ def test_gemm_constants_are_found_again_and_those_without_evidence_left_alone():
     assert "quantize_s" not in found.fit.constants
 
 
+def attention_table(latency: list[float] | None = None) -> facts.Table:
+    shapes = [
+        (phase, batch, 1 if phase == "decode" else kv, kv, heads, kv_heads, dim)
+        for phase in ("prefill", "decode")
+        for batch in (1, 16, 128)
+        for kv in (64, 1024, 16384)
+        for heads, kv_heads in ((8, 8), (32, 8), (64, 4), (16, 1), (32, 32))
+        for dim in (64, 128)
+    ]
+    took = latency or [1e-5] * len(shapes)
+    rows = [
+        f"{CHIP.name},{p},{b},{q},{kv},{h},{hk},{d},0,bf16,bf16,{t!r}"
+        for (p, b, q, kv, h, hk, d), t in zip(shapes, took, strict=True)
+    ]
+    return facts.parse("\n".join([ATTENTION.split("\n")[0], *rows]), "mine.csv")
+
+
+def test_attention_meets_rows_that_its_formula_made():
+    truth = {"attention_start_s": 9e-6, "attention_share": 0.5, "cache_elements_per_cycle": 20.0, "attention_fill_s": 4e-6}
+    made = attention_table(attention.predict(attention_table(), Library(constants=truth)).predicted.tolist())
+    found = refit.fit_bench(attention.BENCH, made, Library(), refit.starting())
+    assert found is not None
+    after = attention.predict(made, Library(constants=found.fit.constants))
+    assert np.median(after.ape[after.held]) < 0.03
+
+
+def test_equal_heads_are_held_back_together():
+    found = attention.predict(attention_table())
+    groups = {}
+    for index, own in enumerate(found.held.tolist()):
+        row = found.table.row(index)
+        key = tuple(row[name] for name in ("num_heads", "num_key_value_heads", "head_dim", "window_size"))
+        assert groups.setdefault(key, own) == own
+    assert 0 < found.held.sum() < len(found.held)
+
+
 def test_rows_that_cannot_be_predicted_say_why():
     text = gemm_table().path
     unknown = gemm.predict(gemm_table("no-such-chip"))

@@ -66,8 +66,9 @@ def test_the_page_is_the_same_for_the_same_tables(report: ValidationReport):
 @pytest.mark.parametrize(
     ("header", "rows"),
     [
-        ("chip,dtype,m,n,k,latency_s", [f"{c},{d},{s},{s},{s},{t}" for c in ("h100", "l4", "groq-lpu-v1", "nvidia-t4", "x.toml")
-         for d in ("bf16", "fp8", "int4", "mxfp4", "nvfp4", "fp32", "int32", "int8") for s in (1, 10**12) for t in (1e-12, 1e9)]),
+        ("chip,dtype,m,n,k,latency_s", [f"{c},{d},{s},{s},{s},{t}" for c in ("h100", "l4", "groq-lpu-v1", "x.toml")
+         for d in ("bf16", "fp8", "int4", "mxfp4", "nvfp4", "fp32", "int32", "int8") for s in (1, 10**12)
+         for t in (1e-12, 1e9)]),
         ("chip,collective,chips,message_bytes,latency_s", [f"h100,{k},{n},{s},1e-5" for k in ("all_reduce", "alltoall")
          for n in (1, 2, 10**12) for s in (1, 10**12)]),
         ("chip,phase,batch_size,query_tokens,kv_tokens,num_heads,num_key_value_heads,head_dim,window_size,attn_dtype,"
