@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from presilicon.cli.options import ChipName, amount_option, as_json, count_option, dims, model_argument
+from presilicon.cli.output import print_json, print_table, say
 
 
 @click.command(name="match", short_help="All chips ranked for a model, by cost per token.")
@@ -24,15 +26,64 @@ from presilicon.cli.options import ChipName, amount_option, as_json, count_optio
 @click.option("--explain", nargs=2, type=ChipName(), metavar="A B", help="Where chip A is ahead of chip B, term by term.")
 @dims
 @as_json
-def match(model: str, explain: tuple[str, str] | None, as_json: bool, **options: Any) -> None:
+def match(
+    model: str, dims: tuple[tuple[str, int], ...], explain: tuple[str, str] | None, as_json: bool, **options: Any
+) -> None:
     """Rank all chips for MODEL: the best batch, parallelism and formats of each, within limits, by cost per token.
 
     \b
     presilicon match openai/gpt-oss-120b
     presilicon match llama-3.1-8b --input-tokens 2048 --output-tokens 256 --ttft-s 1 --tpot-s 0.05
-    presilicon match llama-3.1-70b --max-power-w 1000 --years 3 --usd-per-kwh 0.2
+    presilicon match llama-3.1-70b --max-power-w 3000 --years 3 --usd-per-kwh 0.2
     presilicon match llama-3.1-8b --explain h200 l40s
 
     Chips that miss a limit, do not hold the model, or lack a figure are listed below with the reason.
     """
-    raise click.UsageError("not yet")
+    from presilicon import chip, frontend
+    from presilicon import match as engine
+
+    pair = tuple(chip.load(name) for name in explain) if explain else ()
+    given = {name: value for name, value in options.items() if value is not None}
+    ranking = engine.match(frontend.load(model, dict(dims) or None), **given)
+    explanation = ranking.explain(*(one.name for one in pair)) if pair else None
+    if as_json:
+        print_json("match", ranking.to_json() | ({"explanation": explanation.to_json()} if explanation else {}))
+    elif explanation:
+        for line in str(explanation).splitlines():
+            say(line)
+    else:
+        _print(ranking.to_json())
+
+
+def _print(found: Mapping[str, Any]) -> None:
+    from presilicon.units import si
+
+    fitting = [entry for entry in found["ranking"] if entry["fits"]]
+    rows = [
+        (
+            entry["chip"],
+            str(entry["chips"]),
+            f"{entry['batch']:g}",
+            str(entry["formats"]).partition("/")[0],
+            si(entry["tokens_per_s_per_chip"]),
+            si(entry["time_to_first_token_s"], "s"),
+            si(entry["time_per_output_token_s"], "s"),
+            f"{entry['power_w']:.0f}",
+            _usd(entry["usd_per_million_tokens"]),
+        )
+        for entry in fitting
+    ]
+    columns = ("chip", "N", "batch", "weights", "tok/s", "TTFT", "TPOT", "W", "USD/M")
+    print_table(columns, rows, right=tuple(c for c in columns if c not in ("chip", "weights")))
+    say()
+    say("N: chips. tok/s: output tokens per second and chip. W: all chips, at the wall. USD/M: per million output tokens.")
+    left_out = [entry for entry in found["ranking"] if not entry["fits"]]
+    if left_out:
+        say()
+        say(f"{len(left_out)} chips are not ranked:")
+        for entry in left_out:
+            say(f"  {entry['chip']}: {entry['reason']}")
+
+
+def _usd(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
