@@ -155,3 +155,26 @@ def _exchange(op: ExpertMatmul, chips: int, name: str) -> Operator:
     bytes_per_row = width * (op.activations if name == "dispatch" else op.output).bytes_per_element
     return Collective(name=f"{op.name}_{name}", count=op.count, collective="alltoall", chips=chips,
                       message_bytes=op.tokens * op.experts_per_token * bytes_per_row)  # fmt: skip
+
+
+def unfused(graph: Graph) -> Graph:
+    """The same pass with attention as three operators (scores, softmax, weighted sum) whose scores go through memory.
+
+    What frameworks without a fused attention kernel run; every score is computed, those that causality drops too.
+    """
+    parts: list[Operator] = []
+    for op in graph.operators:
+        parts += _three(op) if isinstance(op, Attention) else [op]
+    return graph.with_operators(tuple(parts))
+
+
+def _three(op: Attention) -> list[Operator]:
+    groups, scores = op.batch * op.heads, op.batch * op.heads * op.query_tokens * op.kv_tokens
+    name, count, wide = op.name, op.count, op.activations
+    return [
+        Matmul(name=f"{name}_scores", count=count, m=op.query_tokens, k=op.head_dim, n=op.kv_tokens, groups=groups,
+               weights=wide, activations=wide, source=wide, output=wide, has_weights=False),
+        Elementwise(name=f"{name}_softmax", count=count, elements=scores, reads=1.0, writes=1.0, ops=5.0, activations=wide),
+        Matmul(name=f"{name}_values", count=count, m=op.query_tokens, k=op.kv_tokens, n=op.value_dim, groups=groups,
+               weights=wide, activations=wide, source=wide, output=wide, has_weights=False),
+    ]  # fmt: skip

@@ -28,7 +28,8 @@ class Constants:
     # every kernel
     launch_s: Real  # from the end of one kernel to the first work of the next
     wave_s: Real  # filling and draining a core's pipeline, once a wave of tiles
-    step_s: Real = 0.0  # the serving software's own work between passes: scheduling, sampling, feeding the chip
+    step_s: Real = 3e-4  # the serving software's own work between passes: scheduling, sampling, feeding the chip
+    serving_slowdown: Real = 1.0  # time of a serving pass over the sum of its kernels: gaps, imbalance
     # matrix units
     matmul_share: Real  # share of the peak rate reached inside a tile
     operand_bytes_per_cycle: Real  # from the last-level cache (or shared SRAM) into one core
@@ -50,8 +51,9 @@ class Constants:
     network_launch_s: Real = 1.0e-6  # between two operators of an engine
     network_share: Real = 0.8  # of the peak rate inside a tile of its operators
     network_wave_s: Real = 1.0e-6  # filling a core's pipeline, once a wave of tiles
-    sample_share: Real = 1.0  # of the cores, over which one sample is spread
+    sample_cores: Real = 1e9  # cores that one sample is spread over; all of them where there are fewer
     query_s: Real = 5.0e-5  # the host's work around one query: copies, start, interrupt
+    detection_s: Real = 2e-4  # choosing among the boxes of one picture (non-maximum suppression), on the chip or its host
     resident_share: Real = 0.5  # of the last on-chip level, usable to keep weights and activations
     padding_share: Real = 1.0  # of the padded tokens that are computed: 1 where shapes are fixed, 0 where padding is dropped
     sram_bytes_per_op: Real = 0.107  # on-chip bandwidth over int8 peak of a chip without DRAM: Groq's 80 TB/s over 750 TOPS

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from presilicon.chip import Chip
-from presilicon.dtypes import NumberFormat
+from presilicon.dtypes import FORMATS, NumberFormat
 from presilicon.errors import FormatError
 from presilicon.estimate.constants import Constants, constants_of
 
@@ -67,6 +67,17 @@ class Machine:
                 return candidate
         raise FormatError(f"the chip has no matrix unit for {name}", hint="it has " + ", ".join(sorted(self.peak)))
 
+    @property
+    def tile_scale(self) -> Real:
+        """How much longer the sides of a core's tiles are than those of a core of 1,024 16-bit MACs a cycle.
+
+        A core that multiplies more must be fed more per byte: its tiles grow with the sides of its array.
+        """
+        widest: Real = 0.0
+        for name, rate in self.peak.items():
+            widest = np.maximum(widest, rate * (FORMATS[name].bits / 16.0 if name in FORMATS else 1.0))
+        return np.maximum(1.0, np.rint(np.sqrt(widest / (2.0 * 1024.0 * self.cores * self.clock_hz))))
+
     def has(self, multiplied: NumberFormat | str) -> bool:
         """Whether a format is multiplied natively."""
         return str(multiplied) in self.peak
@@ -74,7 +85,7 @@ class Machine:
     def for_networks(self, samples: Real = 1.0) -> Machine:
         """The same machine running a compiled engine of many operators on ``samples`` samples instead of single kernels.
 
-        One sample is spread over ``sample_share`` of the cores at most; more samples fill the others.
+        One sample is spread over ``sample_cores`` cores at most; more samples fill the others.
         """
         c = self.constants
         own = replace(
@@ -85,7 +96,7 @@ class Machine:
             attention_start_s=c.network_launch_s,
             intake_s=0.0,
         )
-        used = np.minimum(1.0, c.sample_share * samples)
+        used = np.minimum(1.0, c.sample_cores * samples / self.cores)
         return replace(self, constants=own, peak={k: v * used for k, v in self.peak.items()})
 
     def reshaped(self, axes: int) -> Machine:

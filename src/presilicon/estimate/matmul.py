@@ -20,7 +20,7 @@ from presilicon.graph import Convolution, ExpertMatmul, Matmul, Size
 # Output tiles (rows, columns) that GPU libraries and array compilers choose among.
 TILES = ((16, 64), (32, 64), (64, 64), (64, 128), (128, 64), (128, 128), (64, 256), (128, 256), (256, 128))
 # Columns below which groups of a grouped convolution are multiplied together as one block-diagonal matrix.
-PACKED_COLUMNS = 32
+PACKED_COLUMNS = 64
 # Into how many parts k may be split.
 SPLITS = (1, 2, 4, 8, 16)
 # A matrix unit multiplies at least this many rows, whatever the tile holds.
@@ -58,15 +58,17 @@ def _tiled(
     c = machine.constants
     cores = machine.cores
     per_core = rate * c.matmul_share / cores
-    stream = c.operand_bytes_per_cycle * machine.clock_hz
+    scale = machine.tile_scale
+    stream = c.operand_bytes_per_cycle * scale * machine.clock_hz
     best: Real = np.inf
     compute: Real = np.inf
-    for rows, cols in TILES:
+    for tile_rows, tile_cols in TILES:
+        rows, cols = tile_rows * scale, tile_cols * scale
         held_rows = np.minimum(rows, np.ceil(np.asarray(m) / 8) * 8)
         held_cols = np.minimum(cols, n)
         tiles = groups * np.ceil(np.asarray(m) / rows) * np.ceil(np.asarray(n) / cols)
         step_s = np.maximum(
-            2.0 * max(rows, LEAST_ROWS) * cols / per_core, (held_rows * left_bytes + held_cols * right_bytes) / stream
+            2.0 * max(tile_rows, LEAST_ROWS) * scale * cols / per_core, (held_rows * left_bytes + held_cols * right_bytes) / stream
         )
         for splits in SPLITS:
             depth = np.ceil(np.asarray(k) / (splits * DEPTH)) * DEPTH

@@ -29,11 +29,11 @@ PREFILL_TOKENS = 8192
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Requests in flight on the whole system, all of the same lengths; ``batch`` may be an array."""
+    """Requests in flight on the whole system, with their lengths; each may be an array."""
 
     batch: Size = 1
-    input_tokens: int = 1024
-    output_tokens: int = 128
+    input_tokens: Size = 1024
+    output_tokens: Size = 128
     beams: int = 1
 
     def __post_init__(self) -> None:
@@ -126,7 +126,7 @@ def _latency(machine: Machine, cost: PassCost, pipeline: int, rows: Size, hidden
     send: Real = 0.0
     if pipeline > 1:
         send = (pipeline - 1) * (machine.constants.launch_s + rows * hidden * 2.0 / machine.link_bytes_per_s)
-    return cost.latency_s + machine.constants.step_s + send
+    return cost.latency_s * machine.constants.serving_slowdown + machine.constants.step_s + send
 
 
 def service_cost(
@@ -173,6 +173,6 @@ def _energy_j(machine: Machine, cost: PassCost, latency_s: Real) -> Real:
     return cost.energy_j(machine) + static_w(machine) * np.maximum(latency_s - cost.latency_s, 0.0)
 
 
-def _cache_bytes(model: LanguageModel, batch: Size, tokens: int, formats: Formats, p: Parallelism, beams: int) -> Real:
+def _cache_bytes(model: LanguageModel, batch: Size, tokens: Size, formats: Formats, p: Parallelism, beams: int) -> Real:
     graph: Graph = partition(model.decode(batch=batch, context=tokens, formats=formats, beams=beams), p)
     return graph.kv_cache_bytes / p.pipeline

@@ -244,13 +244,13 @@ class Builder:
     ) -> None:
         """Attention of ``query`` positions to ``context`` positions in ``sequences`` sequences a sample.
 
-        It multiplies in ``formats.activations``; K and V are ordinary activations here, none are kept.
+        It multiplies in ``formats.kv_cache`` (probabilities need more bits than weights); no K or V is kept afterwards.
         """
         self._keep(
             Attention(
                 name=self._name(name), count=self._count, split="heads", batch=self.batch * sequences, query_tokens=query,
                 kv_tokens=context, heads=heads, kv_heads=heads, head_dim=head_dim, value_dim=head_dim, causal=causal,
-                cached=False, activations=self.activations, kv_cache=self.activations,
+                cached=False, activations=self.formats.kv_cache, kv_cache=self.formats.kv_cache,
             )
         )  # fmt: skip
 

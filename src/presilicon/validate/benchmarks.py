@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
+import numpy as np
+
 from presilicon.chip import Chip
 from presilicon.dtypes import BF16, FP8, FP16, INT4, NVFP4, Formats, number_format
 
@@ -34,13 +36,18 @@ def workloads() -> Mapping[tuple[str, str], float]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Benchmark:
-    """One benchmark: a network, or a language model with its mean lengths; ``precise`` asks for 99.9 % of the accuracy."""
+    """One benchmark: a network, or a language model with its mean lengths.
+
+    ``precise`` asks for 99.9 % of the accuracy, ``detection``
+    networks end in a choice among boxes.
+    """
 
     name: str
     workload: str
     network: str = ""
     language_model: str = ""
     precise: bool = False
+    detection: bool = False
 
     def fact(self, name: str) -> float | None:
         """A published number of the benchmark; None where there is none."""
@@ -55,6 +62,17 @@ class Benchmark:
     def output_tokens(self) -> float:
         """Mean number of tokens generated."""
         return self.fact("mean_output_tokens") or 1.0
+
+    @property
+    def sample_bytes(self) -> float:
+        """Bytes of one image as the host sends it (8 bits a value); 0 where the input is text."""
+        sides = [self.fact(f"image_{side}") for side in ("height", "width", "channels")]
+        return float(np.prod([s for s in sides if s])) if all(sides) and self.workload != "stable-diffusion-xl" else 0.0
+
+    @property
+    def long_output_tokens(self) -> float:
+        """The 90th percentile of generated lengths if they are exponential about their mean, cut at the longest allowed."""
+        return min(self.output_tokens * 2.3, self.fact("max_output_tokens") or np.inf)
 
     @property
     def beams(self) -> int:
@@ -86,6 +104,25 @@ def not_predicted(benchmark: str) -> str:
     return ""
 
 
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """Declared inputs of one system: cores of its host, and of the chip for one sample (0: as its family)."""
+
+    host_cores: float = 64.0
+    sample_cores: float = 0.0
+
+
+@cache
+def _settings() -> Mapping[str, Submission]:
+    tables = tomllib.loads((_PUBLISHED / "mlperf_settings.toml").read_text(encoding="utf-8"))
+    return {n: Submission(t.get("host_cores", 64.0), t.get("sample_cores", 0.0)) for n, t in tables.items()}
+
+
+def submission(system: str) -> Submission:
+    """What a system's submission declares, by the beginning of its name; a server's usual host where nothing is noted."""
+    return next((found for start, found in _settings().items() if system.startswith(start)), Submission())
+
+
 # From fast to precise; what a submission states decides, else the first one that the chip has.
 _NETWORK_ORDER = ("int8", "fp8", "fp16", "bf16", "fp32")
 _PRECISE_ORDER = ("fp8", "fp16", "bf16", "fp32", "int8")
@@ -109,7 +146,9 @@ def network_formats(benchmark: Benchmark, chip: Chip, precision: str) -> Formats
     for name in [*stated, *order]:
         if name in chip.peak_ops_per_s:
             wide = number_format(name)
-            return Formats(wide, wide, wide)
+            # Attention's probabilities keep 16 bits on chips that can multiply them.
+            fine = next((number_format(n) for n in ("fp16", "bf16") if n in chip.peak_ops_per_s), wide)
+            return Formats(wide, wide, wide if wide.bits >= 16 else fine)
     return None
 
 
