@@ -20,6 +20,7 @@ from presilicon.graph import (
     Matmul,
     Operator,
     Sampling,
+    Size,
 )
 
 
@@ -56,12 +57,12 @@ class Parallelism:
         return "x".join(parts) or "1"
 
 
-def _divided(value: object, by: int, what: str, name: str) -> object:
+def _divided(value: Size, by: int, what: str, name: str) -> Size:
     array = np.asarray(value)
     if by > 1 and np.any(array % by):
         shown = int(array.flat[int(np.argmax(array % by != 0))])
         raise ParallelismError(f"{what} {shown} is not divided by {by}", where=name, hint=f"a parallelism that divides {shown}")
-    return value / by if by > 1 else value  # type: ignore[operator]
+    return value / by if by > 1 else value
 
 
 def _attention(op: Attention, tensor: int) -> Attention:
@@ -139,13 +140,13 @@ def _matmul(op: Matmul, tensor: int, following: Operator | None) -> list[Operato
     return parts
 
 
-def _all_reduce(op: Operator, message_bytes: object, chips: int) -> Operator:
+def _all_reduce(op: Operator, message_bytes: Size, chips: int) -> Operator:
     return Collective(
         name=f"{op.name}_all_reduce",
         count=op.count if chips > 1 else 0,
         collective="all_reduce",
         chips=chips,
-        message_bytes=message_bytes,  # type: ignore[arg-type]
+        message_bytes=message_bytes,
     )
 
 

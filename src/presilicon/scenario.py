@@ -101,7 +101,8 @@ def _latencies(times: list[float], arrivals: list[float], largest: int, give_up_
             return None
         found[done : done + batch] = now
         done += batch
-    return found - np.array(arrivals)
+    found -= np.array(arrivals)
+    return found
 
 
 def server_per_s(times: BatchTimes, chips: int, bound_s: float, percentile: float = 99.0, seed: int = SEED) -> float:

@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PresiliconError as error:
         return _told(error, given)
     except click.ClickException as error:
-        return _told(_as_input_error(error), given)
+        return _told(_as_input_error(error, _command(given)), given)
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
     except BrokenPipeError:
@@ -108,19 +108,25 @@ def _not_installed(package: str) -> InputError:
     return InputError(f"this needs the package {package}", hint=f"pip install 'presilicon[{OPTIONAL[package]}]'")
 
 
+def _command(arguments: list[str]) -> str:
+    return next((a for a in arguments if a in COMMANDS), "presilicon")
+
+
 def _told(error: PresiliconError, arguments: list[str]) -> int:
     """Print an error the way ``arguments`` ask for; its exit code."""
-    command = next((a for a in arguments if a in COMMANDS), "presilicon")
     try:
-        print_error(error, command=command, as_json="--json" in arguments)
+        print_error(error, command=_command(arguments), as_json="--json" in arguments)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return error.exit_code
 
 
-def _as_input_error(error: click.ClickException) -> InputError:
+def _as_input_error(error: click.ClickException, command: str) -> InputError:
     """An error of click's parser (unknown option, missing or wrong value) as one of ours."""
-    context = getattr(error, "ctx", None)
-    where = context.command_path if context is not None else "presilicon"
     message = " ".join(error.format_message().split()).rstrip(".")
-    return InputError(message[:1].lower() + message[1:], where=where, hint=f"`{where} --help` shows what it takes")
+    help_command = f"presilicon {command} --help".replace("presilicon presilicon", "presilicon")
+    return InputError(
+        message[:1].lower() + message[1:],
+        where="" if command == "presilicon" else command,
+        hint=f"`{help_command}` shows what it takes",
+    )

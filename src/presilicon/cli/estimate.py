@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from presilicon.cli.options import as_json, chip_option, count_option, dims, format_option, model_argument
-from presilicon.cli.output import interval, print_json, print_table, say
+from presilicon.cli.output import print_json, print_table, say
 
 if TYPE_CHECKING:
     from presilicon.mapping import Parallelism
@@ -112,8 +112,12 @@ def _print(report: Mapping[str, Any]) -> None:
         ("memory_bytes", "memory of a chip", "B"),
     ):
         if report.get(key) is not None:
-            rows.append((name, si(report[key], unit), interval(intervals.get(key), unit)))
+            ends = intervals.get(key)
+            span = f"{_shown(ends['low'], unit)} to {_shown(ends['high'], unit)}" if ends else "-"
+            rows.append((name, _shown(report[key], unit), span))
     print_table(("", "estimate", "interval"), rows, right=("estimate",))
+    for note in report["notes"]:
+        say(note)
     operators = report["operators"]
     total = sum(o["latency_s"] for o in operators)
     longest = sorted(operators, key=lambda o: -o["latency_s"])[:LONGEST_OPERATORS]
@@ -139,4 +143,16 @@ def _print(report: Mapping[str, Any]) -> None:
 
 
 def _setting(report: Mapping[str, Any]) -> str:
-    return f"{report['model']} on {report['chip']}"
+    shared = f" ({report['parallelism']})" if report["chips"] > 1 else ""
+    weights, activations, cache = str(report["formats"]).split("/")
+    formats = f"weights {weights}, activations {activations}"
+    if report["time_per_output_token_s"] is not None:
+        formats += f", KV cache {cache}"
+    return f"{report['model']} on {report['chips']} x {report['chip']}{shared}, batch {report['batch']}, {formats}"
+
+
+def _shown(value: float, unit: str) -> str:
+    """A quantity; rates below a thousand without a prefix, as "m/s" would read as metres."""
+    from presilicon.units import si
+
+    return f"{value:.3g} {unit}" if unit == "/s" and value < 1000 else si(value, unit)

@@ -49,8 +49,7 @@ def match(
     if as_json:
         print_json("match", ranking.to_json() | ({"explanation": explanation.to_json()} if explanation else {}))
     elif explanation:
-        for line in str(explanation).splitlines():
-            say(line)
+        _print_explanation(explanation.to_json())
     else:
         _print(ranking.to_json())
 
@@ -70,19 +69,56 @@ def _print(found: Mapping[str, Any]) -> None:
             si(entry["time_per_output_token_s"], "s"),
             f"{entry['power_w']:.0f}",
             _usd(entry["usd_per_million_tokens"]),
+            str(entry["price_basis"]).partition(" ")[0] or "-",
         )
         for entry in fitting
     ]
-    columns = ("chip", "N", "batch", "weights", "tok/s", "TTFT", "TPOT", "W", "USD/M")
-    print_table(columns, rows, right=tuple(c for c in columns if c not in ("chip", "weights")))
+    columns = ("chip", "N", "batch", "weights", "tok/s", "TTFT", "TPOT", "W", "USD/M", "from")
+    print_table(columns, rows, right=tuple(c for c in columns if c not in ("chip", "weights", "from")))
     say()
-    say("N: chips. tok/s: output tokens per second and chip. W: all chips, at the wall. USD/M: per million output tokens.")
+    say(
+        "N: chips. tok/s: output tokens per second and chip. W: all chips, hosts left out. USD/M: per million output tokens, "
+        "from the purchase or the rent of the chips. --json has intervals, prices with their sources, and published results."
+    )
+    _print_evidence(fitting)
     left_out = [entry for entry in found["ranking"] if not entry["fits"]]
     if left_out:
         say()
         say(f"{len(left_out)} chips are not ranked:")
         for entry in left_out:
             say(f"  {entry['chip']}: {entry['reason']}")
+
+
+def _print_evidence(fitting: list[Mapping[str, Any]]) -> None:
+    """The best published rate of the model on each chip of the ranking, beside what is predicted for it here."""
+    from presilicon.units import si
+
+    rows = []
+    for entry in fitting:
+        rates = [e for e in entry["evidence"] if e["unit"].endswith("/s")]
+        if rates:
+            best = max(rates, key=lambda e: float(e["value"]) / e["chips"])
+            per_chip = si(float(best["value"]) / best["chips"])
+            rows.append((entry["chip"], f"{per_chip} {best['unit']}", si(entry["tokens_per_s_per_chip"]), best["what"]))
+    if rows:
+        say()
+        say("Published for this model, per chip, with lengths and limits of its own, beside the prediction above:")
+        print_table(("chip", "published", "predicted", "where"), rows, right=("published", "predicted"), fold="where")
+
+
+def _print_explanation(found: Mapping[str, Any]) -> None:
+    from presilicon.units import si
+
+    rows = []
+    for term in found["terms"]:
+        a, b = term["a"], term["b"]
+        ratio = f"{a / b:.2f}" if a and b else "-"
+        rows.append(
+            (term["term"], *(_usd(v) + " USD" if term["unit"] == "USD" else si(v, term["unit"]) for v in (a, b)), ratio)
+        )
+    print_table(("", found["a"], found["b"], "ratio"), rows, right=(found["a"], found["b"], "ratio"))
+    say()
+    say("Below the figures: where the time of one output token of a request goes.")
 
 
 def _usd(value: float | None) -> str:

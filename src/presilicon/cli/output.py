@@ -92,10 +92,3 @@ def _width() -> int:
     from shutil import get_terminal_size
 
     return min(WIDTH, get_terminal_size((WIDTH, 40)).columns) if sys.stdout.isatty() else WIDTH
-
-
-def interval(ends: Mapping[str, Any] | None, unit: str) -> str:
-    """The low and the high end of a figure, "-" where it has none."""
-    from presilicon.units import si
-
-    return "-" if not ends else f"{si(ends['low'], unit)} to {si(ends['high'], unit)}"

@@ -96,8 +96,12 @@ def _print(tables: Sequence[Mapping[str, Any]]) -> None:
         for t in tables
         for e in t["by_chip"]
     ]
-    columns = ("table", "chip", "what", "rows", "error", "90 % under", "bias")
-    print_table(columns, by_chip, right=columns[3:], fold="what")
+    print_table(
+        ("table", "chip", "what", "rows", "error", "90 % under", "bias"),
+        by_chip,
+        right=("rows", "error", "90 % under", "bias"),
+        fold="what",
+    )
     for t in tables:
         for s in t["skipped"]:
             say(f"{t['table']}: {s['rows']} rows skipped: {s['reason']}")

@@ -158,4 +158,3 @@ def stack(machines: Sequence[Machine]) -> Machine:
         peak={n: join([m.peak[n] for m in machines]) for n in common},
         constants=Constants(**{f.name: join([getattr(m.constants, f.name) for m in machines]) for f in fields(Constants)}),
     )
-

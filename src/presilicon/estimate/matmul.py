@@ -67,9 +67,8 @@ def _tiled(
         held_rows = np.minimum(rows, np.ceil(np.asarray(m) / 8) * 8)
         held_cols = np.minimum(cols, n)
         tiles = groups * np.ceil(np.asarray(m) / rows) * np.ceil(np.asarray(n) / cols)
-        step_s = np.maximum(
-            2.0 * max(tile_rows, LEAST_ROWS) * scale * cols / per_core, (held_rows * left_bytes + held_cols * right_bytes) / stream
-        )
+        multiply_s = 2.0 * max(tile_rows, LEAST_ROWS) * scale * cols / per_core
+        step_s = np.maximum(multiply_s, (held_rows * left_bytes + held_cols * right_bytes) / stream)
         for splits in SPLITS:
             depth = np.ceil(np.asarray(k) / (splits * DEPTH)) * DEPTH
             share = tiles * (splits / cores)

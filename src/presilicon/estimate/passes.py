@@ -128,7 +128,8 @@ def _stacked(operators: list[Operator], axes: int) -> Operator:
     names = [f.name for f in fields(first) if _is_size(f.name, getattr(first, f.name))]
     sizes = {n: [np.asarray(getattr(op, n), dtype=np.float64) for op in operators] for n in names}
     most = max(axes, max((a.ndim for values in sizes.values() for a in values), default=0))
-    return replace(first, **{n: _joined(values, most) for n, values in sizes.items()})
+    joined: dict[str, Any] = {n: _joined(values, most) for n, values in sizes.items()}
+    return replace(first, **joined)
 
 
 def _joined(values: list[NDArray[np.float64]], axes: int) -> NDArray[np.float64]:

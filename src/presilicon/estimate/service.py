@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from presilicon.dtypes import Formats
 from presilicon.errors import CapacityError, WorkloadError
@@ -96,9 +97,9 @@ class ServiceCost:
         return self.weight_bytes + self.kv_cache_bytes + self.activation_bytes
 
     @property
-    def fits(self) -> Real:
+    def fits(self) -> bool | NDArray[np.bool_]:
         """Whether the fullest chip's bytes are within its usable memory."""
-        return self.memory_bytes <= self.memory_limit_bytes
+        return np.less_equal(self.memory_bytes, self.memory_limit_bytes)
 
     def require_fit(self, chip: str) -> None:
         """CapacityError with both numbers, and what would fit, where a chip's memory is too small."""

@@ -114,7 +114,8 @@ class Builder:
     def wide(self) -> Iterator[None]:
         """A part that stays in 16 bits at least, whatever the formats of the rest."""
         before = self.formats
-        self.formats = Formats(*(FP16 if f.bits < FP16.bits else f for f in (before.weights, before.activations, before.kv_cache)))
+        three = (before.weights, before.activations, before.kv_cache)
+        self.formats = Formats(*(FP16 if f.bits < FP16.bits else f for f in three))
         try:
             yield
         finally:
@@ -235,7 +236,8 @@ class Builder:
         self._keep(
             Matmul(
                 name=self._name(name), count=self._count, split=split, m=rows, k=k, n=n, weights=self.formats.weights,
-                activations=self.formats.activations, source=self.activations, output=self.activations, bias=bias, has_weights=held,
+                activations=self.formats.activations, source=self.activations, output=self.activations, bias=bias,
+                has_weights=held,
             )
         )  # fmt: skip
 

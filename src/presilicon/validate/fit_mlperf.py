@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from presilicon import chip as chips
+from presilicon.errors import ChipError
 from presilicon.estimate.constants import family
 from presilicon.files import write_whole
 from presilicon.validate import mlperf
@@ -54,7 +55,7 @@ def rows_of(table: Table, name: str, without: str = "", held: bool = False) -> T
 def _family(chip: str) -> str:
     try:
         return chips.load(chip).family
-    except chips.ChipError:
+    except ChipError:
         return ""
 
 
@@ -92,7 +93,8 @@ def fit_family(table: Table, name: str, without: str = "") -> Fit | None:
     return fit_constants(loss, start, evaluations=60)
 
 
-BEGINNINGS = {"network_launch_s": 2e-6, "network_share": 0.7, "query_s": 5e-5, "sample_cores": 3.0, "operation_j_per_bit": 6e-14}
+BEGINNINGS = {"network_launch_s": 2e-6, "network_share": 0.7, "query_s": 5e-5, "sample_cores": 3.0,
+              "operation_j_per_bit": 6e-14}  # fmt: skip
 
 
 # Where NVIDIA's families begin: what the A100 gives, for those whose seen rows do not tell.

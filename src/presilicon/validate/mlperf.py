@@ -69,8 +69,13 @@ def _inference(network: str, formats: Formats, tokens: int | None) -> Graph:
 
 
 @lru_cache(maxsize=4096)
-def network_times(setting: Setting, name: str, formats: Formats, longest: bool, overlapped: bool = False) -> scenario.BatchTimes:
-    """Seconds of one chip for batches of a benchmark's network; ``longest``: judged at the 90th percentile of lengths."""
+def network_times(
+    setting: Setting, name: str, formats: Formats, longest: bool, overlapped: bool = False
+) -> scenario.BatchTimes:
+    """Seconds of one chip for batches of a benchmark's network.
+
+    ``longest``: judged at the 90th percentile of lengths; ``overlapped``: batches follow one another without a pause.
+    """
     found, benchmark = setting.machine(), benchmarks()[name]
     mean, padded = benchmark.fact("mean_sequence_tokens"), benchmark.fact("padded_sequence_tokens")
     tokens: int | None = None

@@ -1,0 +1,87 @@
+"""Cost of operating chips: purchase spread over years of use plus electricity, or rent."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+from presilicon.chip import Price
+from presilicon.errors import WorkloadError
+
+HOURS_PER_YEAR = 8766.0
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A sourced quantity with its range."""
+
+    value: float
+    low: float
+    high: float
+    unit: str
+    source: str
+    date: str
+    confidence: str
+
+
+@cache
+def quantities() -> Mapping[str, Share]:
+    """Every quantity of data/technology/operation.toml by name."""
+    text = (resources.files("presilicon") / "data" / "technology" / "operation.toml").read_text(encoding="utf-8")
+    return {name: Share(**table) for name, table in tomllib.loads(text).items() if isinstance(table, dict)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """How chips are run.
+
+    ``host_power_share``: power of the server beyond its chips, over theirs. ``server_price_share``: price of the server
+    beyond its chips, over theirs. ``utilization``: share of the time under the load that was estimated.
+    """
+
+    years: float
+    usd_per_kwh: float
+    pue: float
+    host_power_share: float
+    server_price_share: float
+    utilization: float
+
+    def __post_init__(self) -> None:
+        for name, low, high in (("years", 0.0, 100.0), ("usd_per_kwh", -1e-9, 1e4), ("pue", 0.999, 10.0),
+                                ("host_power_share", -1e-9, 100.0), ("server_price_share", -1e-9, 100.0),
+                                ("utilization", 0.0, 1.000001)):  # fmt: skip
+            value = getattr(self, name)
+            if not low < value <= high:
+                raise WorkloadError(f"{name} is {value:g}", hint=f"above {max(low, 0):g}, at most {high:g}")
+
+
+def defaults(years: float | None = None, usd_per_kwh: float | None = None, pue: float | None = None) -> Operation:
+    """The sourced defaults, with what is given in their place."""
+    known = quantities()
+    return Operation(
+        years=known["depreciation_years"].value if years is None else years,
+        usd_per_kwh=known["electricity_price"].value if usd_per_kwh is None else usd_per_kwh,
+        pue=known["pue"].value if pue is None else pue,
+        host_power_share=known["host_power_share_measured"].value,
+        server_price_share=known["server_price_over_accelerators"].value,
+        utilization=known["utilisation_fleet"].value,
+    )
+
+
+def usd_per_hour(price: Price, power_w: float, chips: float, operation: Operation) -> tuple[float | None, str]:
+    """Cost of an hour of ``chips`` chips drawing ``power_w`` together, and what it rests on: purchase, rent, or nothing.
+
+    Bought: (chip + its share of the server) / (years x hours) + card power x (1 + host) x PUE x price of energy. Rented:
+    the rent, which holds all of that. Both over the utilization: idle hours are paid for by the busy ones.
+    """
+    o = operation
+    if price.purchase_usd is not None:
+        capital = price.purchase_usd * chips * (1.0 + o.server_price_share) / (o.years * HOURS_PER_YEAR)
+        energy = power_w * (1.0 + o.host_power_share) * o.pue * o.usd_per_kwh / 1e3
+        return capital / o.utilization + energy, "purchase"
+    if price.rent_usd_per_hour is not None:
+        return price.rent_usd_per_hour * chips / o.utilization, "rent"
+    return None, ""
