@@ -52,7 +52,7 @@ def refused(run):
         assert result.err.startswith("presilicon: ")
         assert result.err.count("\n") == 1
         assert "Traceback" not in result.err
-        told = run(*arguments, "--json")
+        told = run(arguments[0], "--json", *arguments[1:])
         assert told.code == 2
         assert told.err == result.err
         error = told.json["error"]

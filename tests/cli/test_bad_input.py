@@ -24,7 +24,7 @@ LLAMA: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["estimate", "llama-3.1-9b", "--chip", "h100"], "llama-3.1-8b"),
+        (["estimate", "llama-3.1-9b", "--chip", "h100"], "Llama-3.1-8B"),
         (["estimate", "llama-3.1-8b", "--chip", "h1000"], "did you mean"),
         (["match", "nonsense-model"], "nonsense-model"),
         (["estimate", "Qwen/Qwen3-Next-80B-A3B", "--chip", "h100"], "linear attention"),
