@@ -89,15 +89,30 @@ def catalogue() -> tuple[Listed, ...]:
     found = []
     for row in named.rows():
         model = None if row.refused else named.named(row.names[-1] if not row.id else row.id)
-        found.append(Listed(
-            name=row.id or row.name, kind="language" if model is None or hasattr(model, "decode") else "network",
-            architecture=row.architecture, parameters=0 if model is None else int(model.parameters), source=row.source,
-            reason=row.refused, aliases=tuple(n for n in row.names if n != (row.id or row.name))))
+        found.append(
+            Listed(
+                name=row.id or row.name,
+                kind="language" if model is None or hasattr(model, "decode") else "network",
+                architecture=row.architecture,
+                parameters=0 if model is None else int(model.parameters),
+                source=row.source,
+                reason=row.refused,
+                aliases=tuple(n for n in row.names if n != (row.id or row.name)),
+            )
+        )
     for name in zoo.CANONICAL:
         network = zoo.NETWORKS[name]()
         others = tuple(n for n, make in zoo.NETWORKS.items() if make is zoo.NETWORKS[name] and n != name)
-        found.append(Listed(name=name, kind="network", architecture=network.title, parameters=int(network.parameters),
-                            source=network.source, aliases=others))
+        found.append(
+            Listed(
+                name=name,
+                kind="network",
+                architecture=network.title,
+                parameters=int(network.parameters),
+                source=network.source,
+                aliases=others,
+            )
+        )
     return tuple(found)
 
 

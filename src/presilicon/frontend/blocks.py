@@ -82,28 +82,74 @@ class Step:
         """The format of weights that stay unquantized."""
         return self.formats.weights if self.formats.weights.bits >= 16 else BF16
 
-    def linear(self, name: str, k: Size, n: Size, *, split: Split = "none", bias: bool = False, m: Size | None = None,
-               groups: Size = 1, scope: Scope = "attention", output: NumberFormat | None = None) -> Matmul:
+    def linear(
+        self,
+        name: str,
+        k: Size,
+        n: Size,
+        *,
+        split: Split = "none",
+        bias: bool = False,
+        m: Size | None = None,
+        groups: Size = 1,
+        scope: Scope = "attention",
+        output: NumberFormat | None = None,
+    ) -> Matmul:
         """A linear operator (m, k) x (k, n); ``m`` is all rows unless given. ``scope`` none: never below 16 bits."""
         low = scope != "none" and self.quantized in ("all", scope)
         return Matmul(
-            name=f"{self.name}{name}", count=self.count, split=split, m=self.rows if m is None else m, k=k, n=n, groups=groups,
-            weights=self.formats.weights if low else self.wide, activations=self.formats.activations if low else self.stream,
-            source=self.stream, output=output or self.stream, bias=bias,
+            name=f"{self.name}{name}",
+            count=self.count,
+            split=split,
+            m=self.rows if m is None else m,
+            k=k,
+            n=n,
+            groups=groups,
+            weights=self.formats.weights if low else self.wide,
+            activations=self.formats.activations if low else self.stream,
+            source=self.stream,
+            output=output or self.stream,
+            bias=bias,
         )
 
-    def pointwise(self, name: str, elements: Size, *, reads: float, writes: float, ops: float, split: Split = "none",
-                  parameters: Size = 0) -> Elementwise:
+    def pointwise(
+        self, name: str, elements: Size, *, reads: float, writes: float, ops: float, split: Split = "none", parameters: Size = 0
+    ) -> Elementwise:
         """Work on ``elements`` outside the matrix units."""
-        return Elementwise(name=f"{self.name}{name}", count=self.count, split=split, elements=elements, reads=reads,
-                           writes=writes, ops=ops, parameters=parameters, activations=self.stream)
+        return Elementwise(
+            name=f"{self.name}{name}",
+            count=self.count,
+            split=split,
+            elements=elements,
+            reads=reads,
+            writes=writes,
+            ops=ops,
+            parameters=parameters,
+            activations=self.stream,
+        )
 
-    def normalize(self, name: str, width: int, *, parameters: int | None = None, reads: float = 1, writes: float = 1,
-                  split: Split = "none") -> Normalization:
+    def normalize(
+        self,
+        name: str,
+        width: int,
+        *,
+        parameters: int | None = None,
+        reads: float = 1,
+        writes: float = 1,
+        split: Split = "none",
+    ) -> Normalization:
         """A norm over all rows of ``width``; its scales (and biases of a layer norm) are counted unless given."""
         held = _SCALES[self.norm] * width if parameters is None else parameters
-        return Normalization(name=f"{self.name}{name}", count=self.count, split=split, elements=self.rows * width,
-                             reads=reads, writes=writes, parameters=held, activations=self.stream)
+        return Normalization(
+            name=f"{self.name}{name}",
+            count=self.count,
+            split=split,
+            elements=self.rows * width,
+            reads=reads,
+            writes=writes,
+            parameters=held,
+            activations=self.stream,
+        )
 
     def attention_format(self) -> NumberFormat:
         """What Q K^T and P V multiply in: the cache's format where the activations have it too, else the stream's."""
@@ -135,8 +181,9 @@ class GroupedAttention:
     def __post_init__(self) -> None:
         check_sizes(self, "attention", ("window", "gate_outputs"))
         if self.heads % self.kv_heads:
-            raise ModelError(f"{self.heads} attention heads are not a multiple of {self.kv_heads} key and value heads",
-                             where="attention")
+            raise ModelError(
+                f"{self.heads} attention heads are not a multiple of {self.kv_heads} key and value heads", where="attention"
+            )
 
     @property
     def kv_elements_per_token(self) -> int:
@@ -149,22 +196,47 @@ class GroupedAttention:
         projected = keys + (0 if self.shared_projection else self.kv_heads * self.value_dim)
         values = self.heads * self.value_dim
         found: list[Operator] = [
-            step.linear("qkv", step.hidden, projected + self.gate_outputs, split="output", bias=self.qkv_bias)]
+            step.linear("qkv", step.hidden, projected + self.gate_outputs, split="output", bias=self.qkv_bias)
+        ]
         if self.qk_norm != "none":
             scales = {"plain": 0, "head": 2 * self.head_dim, "full": keys}[self.qk_norm]
             found.append(step.normalize("qk_norm", keys, parameters=scales * max(_SCALES[step.norm], 1), split="heads"))
         # With learned or no positions only K and V move (into the cache).
         moved = keys + self.kv_heads * self.value_dim if self.rotary else self.kv_elements_per_token
-        found.append(step.pointwise("rotary_kv_write" if self.rotary else "kv_write", step.rows * moved, reads=1, writes=1,
-                                    ops=3 if self.rotary else 0, split="heads", parameters=self.heads if self.sinks else 0))
-        found.append(Attention(
-            name=f"{step.name}attention", count=step.count, split="heads", batch=step.sequences, query_tokens=step.queries,
-            kv_tokens=step.context, heads=self.heads, kv_heads=self.kv_heads, head_dim=self.head_dim, value_dim=self.value_dim,
-            window=self.window, activations=step.attention_format(), kv_cache=step.formats.kv_cache,
-        ))
+        found.append(
+            step.pointwise(
+                "rotary_kv_write" if self.rotary else "kv_write",
+                step.rows * moved,
+                reads=1,
+                writes=1,
+                ops=3 if self.rotary else 0,
+                split="heads",
+                parameters=self.heads if self.sinks else 0,
+            )
+        )
+        found.append(
+            Attention(
+                name=f"{step.name}attention",
+                count=step.count,
+                split="heads",
+                batch=step.sequences,
+                query_tokens=step.queries,
+                kv_tokens=step.context,
+                heads=self.heads,
+                kv_heads=self.kv_heads,
+                head_dim=self.head_dim,
+                value_dim=self.value_dim,
+                window=self.window,
+                activations=step.attention_format(),
+                kv_cache=step.formats.kv_cache,
+            )
+        )
         if self.gate_outputs:
-            found.append(step.pointwise("output_gate", step.rows * values, reads=1 + self.gate_outputs / values, writes=1,
-                                        ops=2, split="heads"))
+            found.append(
+                step.pointwise(
+                    "output_gate", step.rows * values, reads=1 + self.gate_outputs / values, writes=1, ops=2, split="heads"
+                )
+            )
         found.append(step.linear("o", values, step.hidden, split="input", bias=self.output_bias))
         return found
 
@@ -216,9 +288,18 @@ class LatentAttention:
         return [
             step.linear("kv_up", self.kv_lora, self.heads * (self.qk_nope + self.v_head), split="output"),
             ExpandedAttention(
-                name=f"{step.name}attention", count=step.count, split="heads", batch=step.sequences, query_tokens=step.queries,
-                kv_tokens=step.context, heads=self.heads, kv_heads=self.heads, head_dim=self.qk_nope + self.qk_rope,
-                value_dim=self.v_head, activations=step.attention_format(), kv_cache=step.formats.kv_cache,
+                name=f"{step.name}attention",
+                count=step.count,
+                split="heads",
+                batch=step.sequences,
+                query_tokens=step.queries,
+                kv_tokens=step.context,
+                heads=self.heads,
+                kv_heads=self.heads,
+                head_dim=self.qk_nope + self.qk_rope,
+                value_dim=self.v_head,
+                activations=step.attention_format(),
+                kv_cache=step.formats.kv_cache,
                 latent_elements=self.kv_elements_per_token,
             ),
         ]
@@ -227,9 +308,19 @@ class LatentAttention:
         return [
             step.linear("q_absorb", self.qk_nope, self.kv_lora, groups=self.heads, split="heads"),
             Attention(
-                name=f"{step.name}attention", count=step.count, split="heads", batch=step.sequences, query_tokens=step.queries,
-                kv_tokens=step.context, heads=self.heads, kv_heads=1, head_dim=self.kv_lora + self.qk_rope,
-                value_dim=self.kv_lora, shared_kv=True, activations=step.attention_format(), kv_cache=step.formats.kv_cache,
+                name=f"{step.name}attention",
+                count=step.count,
+                split="heads",
+                batch=step.sequences,
+                query_tokens=step.queries,
+                kv_tokens=step.context,
+                heads=self.heads,
+                kv_heads=1,
+                head_dim=self.kv_lora + self.qk_rope,
+                value_dim=self.kv_lora,
+                shared_kv=True,
+                activations=step.attention_format(),
+                kv_cache=step.formats.kv_cache,
             ),
             step.linear("v_up", self.kv_lora, self.v_head, groups=self.heads, split="heads"),
         ]
@@ -251,8 +342,14 @@ class FeedForward:
         up, width = ("gate_up", 2 * self.hidden) if self.gated else ("up", self.hidden)
         return [
             step.linear(prefix + up, step.hidden, width, split="output", bias=self.bias, scope="feed_forward"),
-            step.pointwise(prefix + "activation", step.rows * self.hidden, reads=1 + self.gated, writes=1,
-                           ops=5 if self.gated else 4, split="output"),
+            step.pointwise(
+                prefix + "activation",
+                step.rows * self.hidden,
+                reads=1 + self.gated,
+                writes=1,
+                ops=5 if self.gated else 4,
+                split="output",
+            ),
             step.linear(prefix + "down", self.hidden, step.hidden, split="input", bias=self.bias, scope="feed_forward"),
         ]
 
@@ -287,11 +384,18 @@ class Experts:
             step.linear("router", step.hidden, self.experts, bias=self.router_bias, scope="none"),
             step.pointwise("routing", step.rows * self.experts, reads=1, writes=1, ops=5),
             self._matmul(step, up, step.hidden, self.hidden * (1 + self.gated)),
-            step.pointwise("experts_activation", routes * self.hidden, reads=1 + self.gated, writes=1,
-                           ops=5 if self.gated else 4, split="experts"),
+            step.pointwise(
+                "experts_activation",
+                routes * self.hidden,
+                reads=1 + self.gated,
+                writes=1,
+                ops=5 if self.gated else 4,
+                split="experts",
+            ),
             self._matmul(step, "experts_down", self.hidden, step.hidden),
-            step.pointwise("combine", step.rows * step.hidden, reads=self.experts_per_token, writes=1,
-                           ops=2 * self.experts_per_token),
+            step.pointwise(
+                "combine", step.rows * step.hidden, reads=self.experts_per_token, writes=1, ops=2 * self.experts_per_token
+            ),
         ]
         if self.shared_hidden:
             shared = FeedForward(hidden=self.shared_hidden, gated=self.gated, bias=self.bias)
@@ -302,9 +406,19 @@ class Experts:
 
     def _matmul(self, step: Step, name: str, k: int, n: int) -> ExpertMatmul:
         return ExpertMatmul(
-            name=f"{step.name}{name}", count=step.count, split="experts", tokens=step.rows, k=k, n=n, experts=self.experts,
-            experts_per_token=self.experts_per_token, weights=step.formats.weights, activations=step.formats.activations,
-            source=step.stream, output=step.stream, bias=self.bias,
+            name=f"{step.name}{name}",
+            count=step.count,
+            split="experts",
+            tokens=step.rows,
+            k=k,
+            n=n,
+            experts=self.experts,
+            experts_per_token=self.experts_per_token,
+            weights=step.formats.weights,
+            activations=step.formats.activations,
+            source=step.stream,
+            output=step.stream,
+            bias=self.bias,
         )
 
 

@@ -56,8 +56,15 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _kind(value: object) -> str:
-    names: dict[type, str] = {dict: "an object", list: "a list", str: "a text", bool: "a truth value", int: "a whole number",
-                              float: "a number", type(None): "null"}
+    names: dict[type, str] = {
+        dict: "an object",
+        list: "a list",
+        str: "a text",
+        bool: "a truth value",
+        int: "a whole number",
+        float: "a number",
+        type(None): "null",
+    }
     return names.get(type(value), "something else")
 
 

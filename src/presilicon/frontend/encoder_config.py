@@ -26,9 +26,18 @@ def bert(c: Config, name: str, source: str, head: Literal["pooler", "span", "non
 
     hidden, positions = c.size("hidden_size"), c.size("max_position_embeddings")
     return encoder.bert(
-        name=name, layers=c.size("num_hidden_layers", highest=MOST_LAYERS), hidden=hidden, ffn=c.size("intermediate_size"),
-        heads=_divided(c, hidden, "num_attention_heads"), vocabulary=c.size("vocab_size"), positions=positions,
-        token_types=c.size("type_vocab_size", default=2), head=head, tokens=min(128, positions), source=source)
+        name=name,
+        layers=c.size("num_hidden_layers", highest=MOST_LAYERS),
+        hidden=hidden,
+        ffn=c.size("intermediate_size"),
+        heads=_divided(c, hidden, "num_attention_heads"),
+        vocabulary=c.size("vocab_size"),
+        positions=positions,
+        token_types=c.size("type_vocab_size", default=2),
+        head=head,
+        tokens=min(128, positions),
+        source=source,
+    )
 
 
 def _span(c: Config, name: str, source: str) -> Network:
@@ -51,9 +60,17 @@ def vit(c: Config, name: str, source: str, classes: int = 0) -> Network:
     if image % patch:
         c.fail("patch_size", f"patches of {patch} do not divide an image of {image}")
     return encoder.vit(
-        name=name, layers=c.size("num_hidden_layers", highest=MOST_LAYERS), hidden=hidden, ffn=c.size("intermediate_size"),
-        heads=_divided(c, hidden, "num_attention_heads"), patch=patch, image=image, channels=c.size("num_channels", default=3),
-        classes=classes, source=source)
+        name=name,
+        layers=c.size("num_hidden_layers", highest=MOST_LAYERS),
+        hidden=hidden,
+        ffn=c.size("intermediate_size"),
+        heads=_divided(c, hidden, "num_attention_heads"),
+        patch=patch,
+        image=image,
+        channels=c.size("num_channels", default=3),
+        classes=classes,
+        source=source,
+    )
 
 
 def _vit_classifier(c: Config, name: str, source: str) -> Network:
@@ -72,16 +89,32 @@ def whisper(c: Config, name: str, source: str) -> Network:
             c.fail(key, f"{c.size(key)} is not the encoder's {same}", hint="encoders and decoders that differ are not known")
     text = c.size("max_target_positions", default=448)
     return encoder.whisper(
-        name=name, encoder_layers=c.size("encoder_layers", highest=MOST_LAYERS), hidden=hidden, heads=heads, ffn=ffn,
-        decoder_layers=c.size("decoder_layers", highest=MOST_LAYERS), vocabulary=c.size("vocab_size"),
-        mel_bins=c.size("num_mel_bins", default=80), audio_positions=c.size("max_source_positions", default=1500),
-        text_positions=text, tokens=min(224, text), source=source)
+        name=name,
+        encoder_layers=c.size("encoder_layers", highest=MOST_LAYERS),
+        hidden=hidden,
+        heads=heads,
+        ffn=ffn,
+        decoder_layers=c.size("decoder_layers", highest=MOST_LAYERS),
+        vocabulary=c.size("vocab_size"),
+        mel_bins=c.size("num_mel_bins", default=80),
+        audio_positions=c.size("max_source_positions", default=1500),
+        text_positions=text,
+        tokens=min(224, text),
+        source=source,
+    )
 
 
-ENCODERS: Mapping[str, Callable[[Config, str, str], Network]] = MappingProxyType({
-    "BertModel": bert, "BertForMaskedLM": _masked, "BertForQuestionAnswering": _span,
-    "RobertaModel": _roberta, "XLMRobertaModel": _roberta,
-    "ViTModel": vit, "ViTForImageClassification": _vit_classifier,
-    "WhisperModel": whisper, "WhisperForConditionalGeneration": whisper,
-})
+ENCODERS: Mapping[str, Callable[[Config, str, str], Network]] = MappingProxyType(
+    {
+        "BertModel": bert,
+        "BertForMaskedLM": _masked,
+        "BertForQuestionAnswering": _span,
+        "RobertaModel": _roberta,
+        "XLMRobertaModel": _roberta,
+        "ViTModel": vit,
+        "ViTForImageClassification": _vit_classifier,
+        "WhisperModel": whisper,
+        "WhisperForConditionalGeneration": whisper,
+    }
+)
 """Architecture -> the function that hands its configuration to a builder."""

@@ -16,7 +16,8 @@ from presilicon.frontend.config import MOST_LAYERS, Config
 from presilicon.frontend.language import merged
 
 LAYER_TYPES: Mapping[str, bool] = MappingProxyType(
-    {"full_attention": False, "sliding_attention": True, "chunked_attention": True})
+    {"full_attention": False, "sliding_attention": True, "chunked_attention": True}
+)
 """The names of a configuration's ``layer_types`` that are ordinary attention, and whether they are limited to a window."""
 
 Part = FeedForward | Experts
@@ -66,52 +67,101 @@ POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_lengt
 
 _LLAMA = Family(mlp_bias=_MLP_BIAS)
 
-FAMILIES: Mapping[str, Family] = MappingProxyType({
-    "LlamaForCausalLM": _LLAMA,
-    "GraniteForCausalLM": Family(mlp_bias=_MLP_BIAS, tied=True),
-    "MistralForCausalLM": Family(qkv_bias=False, output_bias=False, windows="always"),
-    "MinistralForCausalLM": Family(qkv_bias=False, output_bias=False, windows="pattern"),
-    "Qwen2ForCausalLM": Family(qkv_bias=True, output_bias=False, windows="qwen"),
-    "MiMoForCausalLM": Family(output_bias=False, windows="qwen"),
-    "Qwen3ForCausalLM": Family(qk_norm="head", head_dim=128, windows="qwen"),
-    "GemmaForCausalLM": Family(tied=True, head_dim=256),
-    "Gemma2ForCausalLM": Family(tied=True, head_dim=256, norms=4, windows="pattern", period=2),
-    "Gemma3ForCausalLM": Family(tied=True, head_dim=256, norms=4, qk_norm="head", windows="pattern", period=6),
-    "PhiForCausalLM": Family(gated=False, norm="layer", norms=1, parallel=True, qkv_bias=True, output_bias=True, mlp_bias=True,
-                             qk_norm="head", qk_norm_key="qk_layernorm", head_bias=True),
-    "Phi3ForCausalLM": Family(qkv_bias=False, output_bias=False, windows="always"),
-    "ExaoneForCausalLM": Family(qkv_bias=False, output_bias=False),
-    "Exaone4ForCausalLM": Family(qkv_bias=False, output_bias=False, qk_norm="head", windows="pattern", period=4,
-                                 rotary_everywhere=False),
-    "Glm4ForCausalLM": Family(qkv_bias=("attention_bias", True), output_bias=False, norms=4, head_dim=128),
-    "SmolLM3ForCausalLM": Family(mlp_bias=_MLP_BIAS, tied=True, kv_heads=4, windows="qwen"),
-    "HyperCLOVAXForCausalLM": Family(mlp_bias=_MLP_BIAS, norms=4),
-    "OlmoForCausalLM": Family(norm="plain"),
-    "Olmo2ForCausalLM": Family(qk_norm="full"),
-    "Olmo3ForCausalLM": Family(qk_norm="full", windows="pattern", period=4),
-    # Cohere's layer norms have a scale and no bias: their parameters are those of an RMS norm.
-    "CohereForCausalLM": Family(norms=1, parallel=True, tied=True, qk_norm="full", qk_norm_key="use_qk_norm"),
-    "Cohere2ForCausalLM": Family(norms=1, parallel=True, tied=True, windows="pattern", period=4, rotary_everywhere=False),
-    "NemotronForCausalLM": Family(gated=False, norm="layer", mlp_bias=_MLP_BIAS),
-    "StableLmForCausalLM": Family(norm="layer", qkv_bias=("use_qkv_bias", False), output_bias=False,
-                                  parallel=("use_parallel_residual", False)),
-    "Starcoder2ForCausalLM": Family(gated=False, norm="layer", qkv_bias=True, output_bias=True, mlp_bias=True, tied=True,
-                                    kv_heads=2, windows="always"),
-    "GPT2LMHeadModel": Family(gated=False, norm="layer", qkv_bias=True, output_bias=True, mlp_bias=True, tied=True,
-                              positions="learned", ffn_factor=4),
-    "GPTJForCausalLM": Family(gated=False, norm="layer", norms=1, parallel=True, qkv_bias=False, output_bias=False,
-                              mlp_bias=True, head_bias=True, ffn_factor=4),
-    "GPTNeoXForCausalLM": Family(gated=False, norm="layer", parallel=("use_parallel_residual", True),
-                                 qkv_bias=("attention_bias", True), output_bias=("attention_bias", True), mlp_bias=True),
-    "BloomForCausalLM": Family(gated=False, norm="layer", qkv_bias=True, output_bias=True, mlp_bias=True, tied=True,
-                               positions="none", embedding_norm=True, ffn_factor=4),
-    "MixtralForCausalLM": Family(qkv_bias=False, output_bias=False, windows="always"),
-    "Qwen2MoeForCausalLM": Family(qkv_bias=True, output_bias=False, windows="qwen"),
-    "Qwen3MoeForCausalLM": Family(qk_norm="head", windows="qwen"),
-    "PhimoeForCausalLM": Family(norm="layer", windows="always", head_bias=("lm_head_bias", False)),
-    "Glm4MoeForCausalLM": Family(output_bias=False, qk_norm="head", qk_norm_key="use_qk_norm"),
-    "MiniMaxM2ForCausalLM": Family(qkv_bias=False, output_bias=False, qk_norm="full", qk_norm_key="use_qk_norm", head_dim=128),
-})
+FAMILIES: Mapping[str, Family] = MappingProxyType(
+    {
+        "LlamaForCausalLM": _LLAMA,
+        "GraniteForCausalLM": Family(mlp_bias=_MLP_BIAS, tied=True),
+        "MistralForCausalLM": Family(qkv_bias=False, output_bias=False, windows="always"),
+        "MinistralForCausalLM": Family(qkv_bias=False, output_bias=False, windows="pattern"),
+        "Qwen2ForCausalLM": Family(qkv_bias=True, output_bias=False, windows="qwen"),
+        "MiMoForCausalLM": Family(output_bias=False, windows="qwen"),
+        "Qwen3ForCausalLM": Family(qk_norm="head", head_dim=128, windows="qwen"),
+        "GemmaForCausalLM": Family(tied=True, head_dim=256),
+        "Gemma2ForCausalLM": Family(tied=True, head_dim=256, norms=4, windows="pattern", period=2),
+        "Gemma3ForCausalLM": Family(tied=True, head_dim=256, norms=4, qk_norm="head", windows="pattern", period=6),
+        "PhiForCausalLM": Family(
+            gated=False,
+            norm="layer",
+            norms=1,
+            parallel=True,
+            qkv_bias=True,
+            output_bias=True,
+            mlp_bias=True,
+            qk_norm="head",
+            qk_norm_key="qk_layernorm",
+            head_bias=True,
+        ),
+        "Phi3ForCausalLM": Family(qkv_bias=False, output_bias=False, windows="always"),
+        "ExaoneForCausalLM": Family(qkv_bias=False, output_bias=False),
+        "Exaone4ForCausalLM": Family(
+            qkv_bias=False, output_bias=False, qk_norm="head", windows="pattern", period=4, rotary_everywhere=False
+        ),
+        "Glm4ForCausalLM": Family(qkv_bias=("attention_bias", True), output_bias=False, norms=4, head_dim=128),
+        "SmolLM3ForCausalLM": Family(mlp_bias=_MLP_BIAS, tied=True, kv_heads=4, windows="qwen"),
+        "HyperCLOVAXForCausalLM": Family(mlp_bias=_MLP_BIAS, norms=4),
+        "OlmoForCausalLM": Family(norm="plain"),
+        "Olmo2ForCausalLM": Family(qk_norm="full"),
+        "Olmo3ForCausalLM": Family(qk_norm="full", windows="pattern", period=4),
+        # Cohere's layer norms have a scale and no bias: their parameters are those of an RMS norm.
+        "CohereForCausalLM": Family(norms=1, parallel=True, tied=True, qk_norm="full", qk_norm_key="use_qk_norm"),
+        "Cohere2ForCausalLM": Family(norms=1, parallel=True, tied=True, windows="pattern", period=4, rotary_everywhere=False),
+        "NemotronForCausalLM": Family(gated=False, norm="layer", mlp_bias=_MLP_BIAS),
+        "StableLmForCausalLM": Family(
+            norm="layer", qkv_bias=("use_qkv_bias", False), output_bias=False, parallel=("use_parallel_residual", False)
+        ),
+        "Starcoder2ForCausalLM": Family(
+            gated=False, norm="layer", qkv_bias=True, output_bias=True, mlp_bias=True, tied=True, kv_heads=2, windows="always"
+        ),
+        "GPT2LMHeadModel": Family(
+            gated=False,
+            norm="layer",
+            qkv_bias=True,
+            output_bias=True,
+            mlp_bias=True,
+            tied=True,
+            positions="learned",
+            ffn_factor=4,
+        ),
+        "GPTJForCausalLM": Family(
+            gated=False,
+            norm="layer",
+            norms=1,
+            parallel=True,
+            qkv_bias=False,
+            output_bias=False,
+            mlp_bias=True,
+            head_bias=True,
+            ffn_factor=4,
+        ),
+        "GPTNeoXForCausalLM": Family(
+            gated=False,
+            norm="layer",
+            parallel=("use_parallel_residual", True),
+            qkv_bias=("attention_bias", True),
+            output_bias=("attention_bias", True),
+            mlp_bias=True,
+        ),
+        "BloomForCausalLM": Family(
+            gated=False,
+            norm="layer",
+            qkv_bias=True,
+            output_bias=True,
+            mlp_bias=True,
+            tied=True,
+            positions="none",
+            embedding_norm=True,
+            ffn_factor=4,
+        ),
+        "MixtralForCausalLM": Family(qkv_bias=False, output_bias=False, windows="always"),
+        "Qwen2MoeForCausalLM": Family(qkv_bias=True, output_bias=False, windows="qwen"),
+        "Qwen3MoeForCausalLM": Family(qk_norm="head", windows="qwen"),
+        "PhimoeForCausalLM": Family(norm="layer", windows="always", head_bias=("lm_head_bias", False)),
+        "Glm4MoeForCausalLM": Family(output_bias=False, qk_norm="head", qk_norm_key="use_qk_norm"),
+        "MiniMaxM2ForCausalLM": Family(
+            qkv_bias=False, output_bias=False, qk_norm="full", qk_norm_key="use_qk_norm", head_dim=128
+        ),
+    }
+)
 """Architecture (as ``architectures`` of a configuration names it) -> what its family has in common."""
 
 
@@ -168,8 +218,13 @@ def attention(c: Config, family: Family, window: int, sizes: tuple[int, int, int
     normed = family.qk_norm != "none" and (not family.qk_norm_key or c.flag(family.qk_norm_key, default=False))
     has_windows = c.has("sliding_window") and family.windows != "never"
     return GroupedAttention(
-        heads=heads, kv_heads=kv_heads, head_dim=head_dim, value_dim=head_dim, window=window,
-        qkv_bias=switch(c, family.qkv_bias), output_bias=switch(c, family.output_bias),
+        heads=heads,
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        value_dim=head_dim,
+        window=window,
+        qkv_bias=switch(c, family.qkv_bias),
+        output_bias=switch(c, family.output_bias),
         qk_norm=family.qk_norm if normed else "none",
         rotary=family.positions == "rotary" and (family.rotary_everywhere or not has_windows or window > 0),
     )
@@ -183,8 +238,12 @@ def family_blocks(c: Config, family: Family, feed_forwards: FeedForwards) -> tup
     sizes = head_sizes(c, family, hidden)
     limits = windows(c, family, layers)
     kinds = {window: attention(c, family, window, sizes) for window in dict.fromkeys(limits)}
-    return merged([Block(attention=kinds[window], feed_forward=part, parallel=parallel, norms=family.norms)
-                   for window, part in zip(limits, parts, strict=True)])
+    return merged(
+        [
+            Block(attention=kinds[window], feed_forward=part, parallel=parallel, norms=family.norms)
+            for window, part in zip(limits, parts, strict=True)
+        ]
+    )
 
 
 def dense(c: Config, family: Family, layers: int) -> list[Part]:

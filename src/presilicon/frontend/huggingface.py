@@ -25,42 +25,92 @@ _STATE = "its state-space layers (a recurrent state instead of a KV cache) are n
 _SPARSE = "its sparse attention (an indexer chooses the positions that are read) is no operator here"
 _SHARED = "its layers share or compress their inputs in ways that are no operators here"
 
-REFUSED: Mapping[str, str] = MappingProxyType({
-    **dict.fromkeys((
-        "MambaForCausalLM", "Mamba2ForCausalLM", "FalconMambaForCausalLM", "JambaForCausalLM", "ZambaForCausalLM",
-        "Zamba2ForCausalLM", "BambaForCausalLM", "NemotronHForCausalLM", "GraniteMoeHybridForCausalLM",
-        "FalconH1ForCausalLM"), _STATE),
-    **dict.fromkeys((
-        "Qwen3NextForCausalLM", "Qwen3_5ForCausalLM", "Qwen3_5MoeForCausalLM", "Qwen3_5ForConditionalGeneration",
-        "Qwen3_5MoeForConditionalGeneration", "KimiLinearForCausalLM", "KimiK3ForConditionalGeneration",
-        "MiniMaxForCausalLM", "MiniMaxText01ForCausalLM", "MiniMaxM1ForCausalLM", "RwkvForCausalLM", "Rwkv5ForCausalLM",
-        "Rwkv6ForCausalLM", "RWKV7ForCausalLM", "RecurrentGemmaForCausalLM", "Lfm2ForCausalLM", "Lfm2MoeForCausalLM",
-        "OlmoHybridForCausalLM", "BailingMoeV2_5ForCausalLM", "xLSTMForCausalLM"), _LINEAR),
-    **dict.fromkeys((
-        "DeepseekV32ForCausalLM", "DeepseekV4ForCausalLM", "GlmMoeDsaForCausalLM", "MiniMaxM3ForCausalLM",
-        "MiniMaxM3SparseForCausalLM", "MiniMaxM3SparseForConditionalGeneration"), _SPARSE),
-    **dict.fromkeys(("Gemma3nForCausalLM", "Gemma3nForConditionalGeneration"), _SHARED),
-    "LongcatFlashForCausalLM": "its zero-computation experts and shortcut blocks are no operators here",
-    "LongcatCausalLM": "its zero-computation experts and shortcut blocks are no operators here",
-    "Step3p7FlashForCausalLM": "published figures lack the heads of its sliding layers and the gates of its attention",
-    "Step3p7ForConditionalGeneration": "published figures lack the heads of its sliding layers and the gates of its attention",
-    "T5ForConditionalGeneration": "an encoder with a decoder and cross attention; of these only Whisper is known here",
-    "BartForConditionalGeneration": "an encoder with a decoder and cross attention; of these only Whisper is known here",
-})
+REFUSED: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys(
+            (
+                "MambaForCausalLM",
+                "Mamba2ForCausalLM",
+                "FalconMambaForCausalLM",
+                "JambaForCausalLM",
+                "ZambaForCausalLM",
+                "Zamba2ForCausalLM",
+                "BambaForCausalLM",
+                "NemotronHForCausalLM",
+                "GraniteMoeHybridForCausalLM",
+                "FalconH1ForCausalLM",
+            ),
+            _STATE,
+        ),
+        **dict.fromkeys(
+            (
+                "Qwen3NextForCausalLM",
+                "Qwen3_5ForCausalLM",
+                "Qwen3_5MoeForCausalLM",
+                "Qwen3_5ForConditionalGeneration",
+                "Qwen3_5MoeForConditionalGeneration",
+                "KimiLinearForCausalLM",
+                "KimiK3ForConditionalGeneration",
+                "MiniMaxForCausalLM",
+                "MiniMaxText01ForCausalLM",
+                "MiniMaxM1ForCausalLM",
+                "RwkvForCausalLM",
+                "Rwkv5ForCausalLM",
+                "Rwkv6ForCausalLM",
+                "RWKV7ForCausalLM",
+                "RecurrentGemmaForCausalLM",
+                "Lfm2ForCausalLM",
+                "Lfm2MoeForCausalLM",
+                "OlmoHybridForCausalLM",
+                "BailingMoeV2_5ForCausalLM",
+                "xLSTMForCausalLM",
+            ),
+            _LINEAR,
+        ),
+        **dict.fromkeys(
+            (
+                "DeepseekV32ForCausalLM",
+                "DeepseekV4ForCausalLM",
+                "GlmMoeDsaForCausalLM",
+                "MiniMaxM3ForCausalLM",
+                "MiniMaxM3SparseForCausalLM",
+                "MiniMaxM3SparseForConditionalGeneration",
+            ),
+            _SPARSE,
+        ),
+        **dict.fromkeys(("Gemma3nForCausalLM", "Gemma3nForConditionalGeneration"), _SHARED),
+        "LongcatFlashForCausalLM": "its zero-computation experts and shortcut blocks are no operators here",
+        "LongcatCausalLM": "its zero-computation experts and shortcut blocks are no operators here",
+        "Step3p7FlashForCausalLM": "published figures lack the heads of its sliding layers and the gates of its attention",
+        "Step3p7ForConditionalGeneration": "published figures lack the heads of its sliding layers and the gates of its attention",
+        "T5ForConditionalGeneration": "an encoder with a decoder and cross attention; of these only Whisper is known here",
+        "BartForConditionalGeneration": "an encoder with a decoder and cross attention; of these only Whisper is known here",
+    }
+)
 """Architecture -> why its operators cannot be described."""
 
-ALIASES: Mapping[str, str] = MappingProxyType({
-    "LLaMAForCausalLM": "LlamaForCausalLM", "Llama4ForConditionalGeneration": "Llama4ForCausalLM",
-    "Mistral3ForConditionalGeneration": "MistralForCausalLM", "LlavaForConditionalGeneration": "LlamaForCausalLM",
-    "Qwen2VLForConditionalGeneration": "Qwen2ForCausalLM", "Qwen2_5_VLForConditionalGeneration": "Qwen2ForCausalLM",
-    "Qwen3VLForConditionalGeneration": "Qwen3ForCausalLM", "Qwen3VLMoeForConditionalGeneration": "Qwen3MoeForCausalLM",
-    "KimiK25ForConditionalGeneration": "DeepseekV3ForCausalLM", "PhiMoEForCausalLM": "PhimoeForCausalLM",
-    "Gemma3ForConditionalGeneration": "Gemma3ForCausalLM", "RWForCausalLM": "FalconForCausalLM",
-    "MPTForCausalLM": "MptForCausalLM",
-    "StableLMEpochForCausalLM": "StableLmForCausalLM", "HyperClovaXForCausalLM": "HyperCLOVAXForCausalLM",
-    "Gemma4ForConditionalGeneration": "Gemma4ForCausalLM",
-    "GPT2Model": "GPT2LMHeadModel", "LlamaModel": "LlamaForCausalLM",
-})
+ALIASES: Mapping[str, str] = MappingProxyType(
+    {
+        "LLaMAForCausalLM": "LlamaForCausalLM",
+        "Llama4ForConditionalGeneration": "Llama4ForCausalLM",
+        "Mistral3ForConditionalGeneration": "MistralForCausalLM",
+        "LlavaForConditionalGeneration": "LlamaForCausalLM",
+        "Qwen2VLForConditionalGeneration": "Qwen2ForCausalLM",
+        "Qwen2_5_VLForConditionalGeneration": "Qwen2ForCausalLM",
+        "Qwen3VLForConditionalGeneration": "Qwen3ForCausalLM",
+        "Qwen3VLMoeForConditionalGeneration": "Qwen3MoeForCausalLM",
+        "KimiK25ForConditionalGeneration": "DeepseekV3ForCausalLM",
+        "PhiMoEForCausalLM": "PhimoeForCausalLM",
+        "Gemma3ForConditionalGeneration": "Gemma3ForCausalLM",
+        "RWForCausalLM": "FalconForCausalLM",
+        "MPTForCausalLM": "MptForCausalLM",
+        "StableLMEpochForCausalLM": "StableLmForCausalLM",
+        "HyperClovaXForCausalLM": "HyperCLOVAXForCausalLM",
+        "Gemma4ForConditionalGeneration": "Gemma4ForCausalLM",
+        "GPT2Model": "GPT2LMHeadModel",
+        "LlamaModel": "LlamaForCausalLM",
+    }
+)
 """Other names of an architecture; a model with pictures stands for its language part (``text_config``)."""
 
 _DTYPES: Mapping[str, NumberFormat] = MappingProxyType({"bfloat16": BF16, "float16": FP16, "float32": FP32})
@@ -85,7 +135,12 @@ def load_directory(path: Path) -> LanguageModel | Network:
 
 
 def from_config(
-    values: Mapping[str, Any], *, name: str, where: str, source: str = "", note: str = "",
+    values: Mapping[str, Any],
+    *,
+    name: str,
+    where: str,
+    source: str = "",
+    note: str = "",
 ) -> LanguageModel | Network:
     """The model that the configuration ``values`` describes; ``where`` names its origin in errors."""
     try:
@@ -119,11 +174,23 @@ def _model(c: Config, name: str, source: str, note: str) -> LanguageModel | Netw
         c.fail("architectures", f"{shown(called)} is not known", hint=close)
     published, quantized = formats(inner)
     return LanguageModel(
-        name=name, hidden=inner.size(*HIDDEN), vocabulary=inner.size("vocab_size"), blocks=design.blocks,
-        max_tokens=inner.size(*POSITIONS, default=0), tied=design.tied, learned_positions=design.learned_positions,
-        embedding_width=design.embedding_width, embedding_norm=design.embedding_norm, final_norm=design.final_norm,
-        head_bias=design.head_bias, norm=design.norm, published=published,
-        quantized=design.quantized if design.quantized != "all" else quantized, source=source, note=note)
+        name=name,
+        hidden=inner.size(*HIDDEN),
+        vocabulary=inner.size("vocab_size"),
+        blocks=design.blocks,
+        max_tokens=inner.size(*POSITIONS, default=0),
+        tied=design.tied,
+        learned_positions=design.learned_positions,
+        embedding_width=design.embedding_width,
+        embedding_norm=design.embedding_norm,
+        final_norm=design.final_norm,
+        head_bias=design.head_bias,
+        norm=design.norm,
+        published=published,
+        quantized=design.quantized if design.quantized != "all" else quantized,
+        source=source,
+        note=note,
+    )
 
 
 def _outer(c: Config) -> dict[str, Any]:
@@ -137,9 +204,13 @@ def _family(c: Config, architecture: str) -> Design:
     family = FAMILIES[architecture]
     blocks = family_blocks(c, family, MIXTURES.get(architecture, dense))
     return Design(
-        blocks=blocks, norm=family.norm, tied=c.flag("tie_word_embeddings", default=family.tied),
+        blocks=blocks,
+        norm=family.norm,
+        tied=c.flag("tie_word_embeddings", default=family.tied),
         learned_positions=c.size(*POSITIONS) if family.positions == "learned" else 0,
-        embedding_norm=family.embedding_norm, head_bias=switch(c, family.head_bias))
+        embedding_norm=family.embedding_norm,
+        head_bias=switch(c, family.head_bias),
+    )
 
 
 def formats(c: Config) -> tuple[Formats, Quantized]:
@@ -165,8 +236,14 @@ def _quantized(q: Config, wide: NumberFormat) -> tuple[NumberFormat, NumberForma
     """The formats of the weights and of the activations of a quantization scheme."""
     algorithm = q.text("quant_algo", default="").upper()
     method = algorithm.lower() or q.text("quant_method", default="")
-    simple = {"fp8": (FP8, FP8), "fbgemm_fp8": (FP8, FP8), "mxfp4": (MXFP4, wide), "nvfp4": (NVFP4, NVFP4),
-              "int4": (INT4, wide), "int8": (INT8, wide)}
+    simple = {
+        "fp8": (FP8, FP8),
+        "fbgemm_fp8": (FP8, FP8),
+        "mxfp4": (MXFP4, wide),
+        "nvfp4": (NVFP4, NVFP4),
+        "int4": (INT4, wide),
+        "int8": (INT8, wide),
+    }
     if method in simple:
         return simple[method]
     if method in ("gptq", "awq", "") and q.has("bits"):  # weights only; without a method: as MLX writes it
@@ -190,4 +267,3 @@ def _element(part: Config) -> NumberFormat:
     if found is None:
         part.fail("num_bits", f"{bits} bits of {kind} are no format here")
     return found
-

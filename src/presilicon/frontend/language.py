@@ -110,20 +110,45 @@ class LanguageModel:
         sequences, positions = _whole("batch", batch) * kept, _whole("context", context)
         return self._graph("decode", sequences, 1.0, positions, sequences, int(kept), formats)
 
-    def _graph(self, phase: Literal["prefill", "decode"], sequences: Size, queries: Size, context: Size, last_rows: Size,
-               beams: int, formats: Formats) -> Graph:
+    def _graph(
+        self,
+        phase: Literal["prefill", "decode"],
+        sequences: Size,
+        queries: Size,
+        context: Size,
+        last_rows: Size,
+        beams: int,
+        formats: Formats,
+    ) -> Graph:
         """The graph of one pass; ``last_rows`` go through the output head."""
+
         def step(name: str = "", count: int = 1) -> Step:
-            return Step(name=name, count=count, hidden=self.hidden, sequences=sequences, queries=queries, context=context,
-                        decode=phase == "decode", formats=formats, quantized=self.quantized, norm=self.norm)
+            return Step(
+                name=name,
+                count=count,
+                hidden=self.hidden,
+                sequences=sequences,
+                queries=queries,
+                context=context,
+                decode=phase == "decode",
+                formats=formats,
+                quantized=self.quantized,
+                norm=self.norm,
+            )
 
         once = step()
         width = self.embedding_width or self.hidden
-        found: list[Operator] = [Embedding(name="embedding", rows=once.rows, width=width, table_rows=self.vocabulary,
-                                           held=not self.tied, weights=once.wide)]
+        found: list[Operator] = [
+            Embedding(
+                name="embedding", rows=once.rows, width=width, table_rows=self.vocabulary, held=not self.tied, weights=once.wide
+            )
+        ]
         if self.learned_positions:
-            found.append(Embedding(name="positions", rows=once.rows, width=self.hidden, table_rows=self.learned_positions,
-                                   weights=once.wide))
+            found.append(
+                Embedding(
+                    name="positions", rows=once.rows, width=self.hidden, table_rows=self.learned_positions, weights=once.wide
+                )
+            )
         if width != self.hidden:
             found.append(once.linear("embedding_up", width, self.hidden, split="output", scope="none"))
         if self.embedding_norm:
@@ -134,8 +159,11 @@ class LanguageModel:
             found.append(once.normalize("final_norm", self.hidden, reads=2))
         if width != self.hidden:
             found.append(once.linear("head_down", self.hidden, width, split="output", scope="none", m=last_rows))
-        found.append(once.linear("head", width, self.vocabulary, split="output", scope="none", m=last_rows, output=FP32,
-                                 bias=self.head_bias))
+        found.append(
+            once.linear(
+                "head", width, self.vocabulary, split="output", scope="none", m=last_rows, output=FP32, bias=self.head_bias
+            )
+        )
         found.append(Sampling(name="sampling", rows=last_rows, vocabulary=self.vocabulary, beams=beams))
         held = once.rows * self.hidden * once.stream.bytes_per_element  # the residual stream, beside the largest operator
         return Graph(self.name, phase, tuple(found), samples=sequences / beams, activation_bytes=held + _working_bytes(found))
@@ -183,8 +211,16 @@ def _whole(name: str, value: Any) -> Size:
     """``value`` as float64 (exact up to 2**53, the same for scalars and arrays), each a whole number from 1."""
     try:
         array = np.asarray(value)
-        usable = array.dtype.kind in "iuf" and array.size > 0 and bool(
-            np.all(np.isfinite(array)) and np.all(array >= 1) and np.all(array == np.floor(array)) and np.all(array <= 2**53))
+        usable = (
+            array.dtype.kind in "iuf"
+            and array.size > 0
+            and bool(
+                np.all(np.isfinite(array))
+                and np.all(array >= 1)
+                and np.all(array == np.floor(array))
+                and np.all(array <= 2**53)
+            )
+        )
     except (TypeError, ValueError):
         usable = False
     if not usable:

@@ -22,11 +22,20 @@ def page(models: tuple[Listed, ...] | None = None) -> str:
     lines = [_HEAD]
     for kind, title in (("language", "Language models"), ("network", "Networks without a KV cache")):
         lines += [f"## {title}", "", "| model | parameters | other names | source |", "| --- | ---: | --- | --- |"]
-        lines += [f"| {m.name} | {_count(m.parameters)} | {', '.join(m.aliases)} | {_cell(m.source)} |"
-                  for m in listed if m.kind == kind and not m.reason]
+        lines += [
+            f"| {m.name} | {_count(m.parameters)} | {', '.join(m.aliases)} | {_cell(m.source)} |"
+            for m in listed
+            if m.kind == kind and not m.reason
+        ]
         lines.append("")
-    lines += ["## Refused", "", "Known models that cannot be described, and why.", "", "| model | architecture | reason |",
-              "| --- | --- | --- |"]
+    lines += [
+        "## Refused",
+        "",
+        "Known models that cannot be described, and why.",
+        "",
+        "| model | architecture | reason |",
+        "| --- | --- | --- |",
+    ]
     lines += [f"| {m.name} | {m.architecture} | {_cell(m.reason)} |" for m in listed if m.reason]
     return "\n".join(lines) + "\n"
 

@@ -24,8 +24,13 @@ def experts_per_token(c: Config, experts: int) -> int:
 def _everywhere(c: Config, family: Family, layers: int) -> list[Part]:
     """Mixtral, PhiMoE, MiniMax-M2: every layer has experts of ``intermediate_size``."""
     count = c.size(*EXPERTS)
-    part = Experts(experts=count, experts_per_token=experts_per_token(c, count), hidden=c.size("intermediate_size"),
-                   gated=family.gated, router_bias=c.flag("use_routing_bias", default=False))
+    part = Experts(
+        experts=count,
+        experts_per_token=experts_per_token(c, count),
+        hidden=c.size("intermediate_size"),
+        gated=family.gated,
+        router_bias=c.flag("use_routing_bias", default=False),
+    )
     return [part] * layers
 
 
@@ -33,8 +38,13 @@ def _qwen(c: Config, family: Family, layers: int) -> list[Part]:
     """Qwen2Moe, Qwen3Moe: every ``decoder_sparse_step``-th layer but ``mlp_only_layers``; Qwen2Moe has a shared expert."""
     count = c.size("num_experts", *EXPERTS)
     shared = c.size("shared_expert_intermediate_size", default=0, lowest=0)
-    part = Experts(experts=count, experts_per_token=experts_per_token(c, count), hidden=c.size("moe_intermediate_size"),
-                   shared_hidden=shared, shared_gate=shared > 0)
+    part = Experts(
+        experts=count,
+        experts_per_token=experts_per_token(c, count),
+        hidden=c.size("moe_intermediate_size"),
+        shared_hidden=shared,
+        shared_gate=shared > 0,
+    )
     step, only_dense = c.size("decoder_sparse_step", default=1), c.indices("mlp_only_layers", layers)
     sparse = [i not in only_dense and (i + 1) % step == 0 for i in range(layers)]
     return placed(c, family, part, sparse)
@@ -48,8 +58,13 @@ def deepseek(c: Config, family: Family, layers: int) -> list[Part]:
     count, width = c.size("n_routed_experts", *EXPERTS), c.size("moe_intermediate_size")
     unsaid = "" if c.has("kv_lora_rank") else "noaux_tc"
     corrected = c.text("topk_method", default=unsaid) == "noaux_tc"
-    part = Experts(experts=count, experts_per_token=experts_per_token(c, count), hidden=width, router_bias=corrected,
-                   shared_hidden=width * c.size("n_shared_experts", "num_shared_experts", default=0, lowest=0))
+    part = Experts(
+        experts=count,
+        experts_per_token=experts_per_token(c, count),
+        hidden=width,
+        router_bias=corrected,
+        shared_hidden=width * c.size("n_shared_experts", "num_shared_experts", default=0, lowest=0),
+    )
     dense_first = c.size("first_k_dense_replace", default=0, lowest=0)
     listed = c.switches("moe_layer_freq", layers) if isinstance(c.values.get("moe_layer_freq"), list) else None
     step = 1 if listed is not None else c.size("moe_layer_freq", default=1)
@@ -65,12 +80,14 @@ def placed(c: Config, family: Family, experts: Experts, sparse: list[bool]) -> l
     return [experts if is_sparse else other for is_sparse in sparse]
 
 
-MIXTURES: Mapping[str, FeedForwards] = MappingProxyType({
-    "MixtralForCausalLM": _everywhere,
-    "PhimoeForCausalLM": _everywhere,
-    "MiniMaxM2ForCausalLM": _everywhere,
-    "Qwen2MoeForCausalLM": _qwen,
-    "Qwen3MoeForCausalLM": _qwen,
-    "Glm4MoeForCausalLM": deepseek,
-})
+MIXTURES: Mapping[str, FeedForwards] = MappingProxyType(
+    {
+        "MixtralForCausalLM": _everywhere,
+        "PhimoeForCausalLM": _everywhere,
+        "MiniMaxM2ForCausalLM": _everywhere,
+        "Qwen2MoeForCausalLM": _qwen,
+        "Qwen3MoeForCausalLM": _qwen,
+        "Glm4MoeForCausalLM": deepseek,
+    }
+)
 """Architecture -> the rule for its feed-forward parts; the others are dense."""

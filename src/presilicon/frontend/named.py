@@ -54,9 +54,15 @@ def rows() -> tuple[Row, ...]:
     """All rows of the table, in its order."""
     text = (resources.files("presilicon") / FILE).read_text(encoding="utf-8")
     return tuple(
-        Row(name=r["name"], id=r["hf_id"], aliases=tuple(a for a in r["aliases"].split(";") if a),
-            architecture=r["architecture"], config=MappingProxyType(json.loads(r["config"])), source=r["source"],
-            note=r["note"])
+        Row(
+            name=r["name"],
+            id=r["hf_id"],
+            aliases=tuple(a for a in r["aliases"].split(";") if a),
+            architecture=r["architecture"],
+            config=MappingProxyType(json.loads(r["config"])),
+            source=r["source"],
+            note=r["note"],
+        )
         for r in csv.DictReader(text.splitlines())
     )
 
@@ -88,8 +94,9 @@ def named(name: str) -> LanguageModel | Network:
     called = next(n for n in row.names if n.lower() == name.strip().lower())
     if not row.config:
         raise ModelError(f"{called} cannot be described: {row.refused}")
-    return from_config({"architectures": [row.architecture], **row.config}, name=called, where=called, source=row.source,
-                       note=row.note)
+    return from_config(
+        {"architectures": [row.architecture], **row.config}, name=called, where=called, source=row.source, note=row.note
+    )
 
 
 def _names() -> list[str]:

@@ -275,9 +275,7 @@ class Builder:
                         activations=self.activations)
         )  # fmt: skip
 
-    def epilogue(
-        self, name: str, elements: Size, *, ops: float = 1.0, parameters: int = 0, split: Split = "none"
-    ) -> None:
+    def epilogue(self, name: str, elements: Size, *, ops: float = 1.0, parameters: int = 0, split: Split = "none") -> None:
         """Work outside the matrix units on the results of the operator before, in passing; shared by chips as those are."""
         self._keep(
             Elementwise(name=self._name(name), count=self._count, split=split, elements=elements, ops=ops, fused=True,

@@ -35,15 +35,21 @@ def _latent(c: Config) -> Design:
     """DeepSeek V2 and V3, Kimi K2: multi-head latent attention, dense layers first, then experts."""
     layers, heads = c.size(*LAYERS, highest=MOST_LAYERS), c.size(*HEADS)
     attention = LatentAttention(
-        heads=heads, q_lora=c.size("q_lora_rank", default=0), kv_lora=c.size("kv_lora_rank"),
-        qk_nope=c.size("qk_nope_head_dim"), qk_rope=c.size("qk_rope_head_dim"), v_head=c.size("v_head_dim"),
+        heads=heads,
+        q_lora=c.size("q_lora_rank", default=0),
+        kv_lora=c.size("kv_lora_rank"),
+        qk_nope=c.size("qk_nope_head_dim"),
+        qk_rope=c.size("qk_rope_head_dim"),
+        v_head=c.size("v_head_dim"),
         bias=c.flag("attention_bias", default=False),
     )
     family = Family()
     mixture = c.has("n_routed_experts", *EXPERTS)
     parts = deepseek(c, family, layers) if mixture else [dense_part(c, family)] * layers
-    return Design(blocks=merged([Block(attention=attention, feed_forward=part) for part in parts]),
-                  tied=c.flag("tie_word_embeddings", default=False))
+    return Design(
+        blocks=merged([Block(attention=attention, feed_forward=part) for part in parts]),
+        tied=c.flag("tie_word_embeddings", default=False),
+    )
 
 
 def _gpt_oss(c: Config) -> Design:
@@ -52,11 +58,17 @@ def _gpt_oss(c: Config) -> Design:
     family = Family(windows="pattern", period=2, head_dim=64, qkv_bias=("attention_bias", True))
     heads, kv_heads, head_dim = head_sizes(c, family, c.size(*HIDDEN))
     count = c.size(*EXPERTS)
-    experts = Experts(experts=count, experts_per_token=experts_per_token(c, count), hidden=c.size("intermediate_size"),
-                      bias=True, router_bias=True)
+    experts = Experts(
+        experts=count,
+        experts_per_token=experts_per_token(c, count),
+        hidden=c.size("intermediate_size"),
+        bias=True,
+        router_bias=True,
+    )
     bias = c.flag("attention_bias", default=True)
-    full = GroupedAttention(heads=heads, kv_heads=kv_heads, head_dim=head_dim, value_dim=head_dim, sinks=True, qkv_bias=bias,
-                            output_bias=bias)
+    full = GroupedAttention(
+        heads=heads, kv_heads=kv_heads, head_dim=head_dim, value_dim=head_dim, sinks=True, qkv_bias=bias, output_bias=bias
+    )
     blocks = [Block(attention=replace(full, window=w), feed_forward=experts) for w in windows(c, family, layers)]
     return Design(blocks=merged(blocks), tied=c.flag("tie_word_embeddings", default=False), quantized="experts")
 
@@ -76,16 +88,28 @@ def _llama4(c: Config) -> Design:
     chunk = c.size("attention_chunk_size", default=8192)
     bias, normed = c.flag("attention_bias", default=False), c.flag("use_qk_norm", default=True)
     count = c.size(*EXPERTS)
-    experts = Experts(experts=count, experts_per_token=experts_per_token(c, count), hidden=c.size("intermediate_size"),
-                      shared_hidden=c.size("intermediate_size"))
+    experts = Experts(
+        experts=count,
+        experts_per_token=experts_per_token(c, count),
+        hidden=c.size("intermediate_size"),
+        shared_hidden=c.size("intermediate_size"),
+    )
     step = c.size("interleave_moe_layer_step", default=1)
     sparse = c.indices("moe_layers", layers) or frozenset(range(step - 1, layers, step))
     dense = FeedForward(hidden=c.size("intermediate_size_mlp")) if len(sparse) < layers else None
     blocks = []
     for i in range(layers):
         attention = GroupedAttention(
-            heads=heads, kv_heads=kv_heads, head_dim=head_dim, value_dim=head_dim, window=chunk if rotated[i] else 0,
-            rotary=rotated[i], qkv_bias=bias, output_bias=bias, qk_norm="plain" if normed and rotated[i] else "none")
+            heads=heads,
+            kv_heads=kv_heads,
+            head_dim=head_dim,
+            value_dim=head_dim,
+            window=chunk if rotated[i] else 0,
+            rotary=rotated[i],
+            qkv_bias=bias,
+            output_bias=bias,
+            qk_norm="plain" if normed and rotated[i] else "none",
+        )
         blocks.append(Block(attention=attention, feed_forward=experts if i in sparse or dense is None else dense))
     return Design(blocks=merged(blocks), tied=c.flag("tie_word_embeddings", default=False))
 
@@ -100,11 +124,21 @@ def _falcon(c: Config) -> Design:
     _, _, head_dim = head_sizes(sizes, Family(), hidden)
     bias, parallel = c.flag("bias", default=False), newer or c.flag("parallel_attn", default=True)
     norms = c.size("num_ln_in_parallel_attn", default=2 if newer else 1, highest=2) if parallel else 2
-    attention = GroupedAttention(heads=heads, kv_heads=kv_heads, head_dim=head_dim, value_dim=head_dim, qkv_bias=bias,
-                                 output_bias=bias, rotary=not c.flag("alibi", default=False))
+    attention = GroupedAttention(
+        heads=heads,
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        value_dim=head_dim,
+        qkv_bias=bias,
+        output_bias=bias,
+        rotary=not c.flag("alibi", default=False),
+    )
     part = FeedForward(hidden=c.size("ffn_hidden_size", default=4 * hidden), gated=False, bias=bias)
-    return Design(blocks=(Block(attention=attention, feed_forward=part, parallel=parallel, norms=norms, repeat=layers),),
-                  norm="layer", tied=c.flag("tie_word_embeddings", default=True))
+    return Design(
+        blocks=(Block(attention=attention, feed_forward=part, parallel=parallel, norms=norms, repeat=layers),),
+        norm="layer",
+        tied=c.flag("tie_word_embeddings", default=True),
+    )
 
 
 def _opt(c: Config) -> Design:
@@ -112,13 +146,18 @@ def _opt(c: Config) -> Design:
     layers, hidden = c.size(*LAYERS, highest=MOST_LAYERS), c.size(*HIDDEN)
     heads, _, head_dim = head_sizes(c, Family(), hidden)
     bias, before = c.flag("enable_bias", default=True), c.flag("do_layer_norm_before", default=True)
-    attention = GroupedAttention(heads=heads, kv_heads=heads, head_dim=head_dim, value_dim=head_dim, qkv_bias=bias,
-                                 output_bias=bias, rotary=False)
+    attention = GroupedAttention(
+        heads=heads, kv_heads=heads, head_dim=head_dim, value_dim=head_dim, qkv_bias=bias, output_bias=bias, rotary=False
+    )
     part = FeedForward(hidden=c.size("ffn_dim"), gated=False, bias=bias)
-    return Design(blocks=(Block(attention=attention, feed_forward=part, repeat=layers),), norm="layer",
-                  tied=c.flag("tie_word_embeddings", default=True), learned_positions=c.size(*POSITIONS) + 2,
-                  embedding_width=c.size("word_embed_proj_dim", default=hidden),
-                  final_norm=before and not c.flag("_remove_final_layer_norm", default=False))
+    return Design(
+        blocks=(Block(attention=attention, feed_forward=part, repeat=layers),),
+        norm="layer",
+        tied=c.flag("tie_word_embeddings", default=True),
+        learned_positions=c.size(*POSITIONS) + 2,
+        embedding_width=c.size("word_embed_proj_dim", default=hidden),
+        final_norm=before and not c.flag("_remove_final_layer_norm", default=False),
+    )
 
 
 def _mpt(c: Config) -> Design:
@@ -132,8 +171,11 @@ def _mpt(c: Config) -> Design:
     attention = GroupedAttention(heads=heads, kv_heads=1 if one else heads, head_dim=head_dim, value_dim=head_dim, rotary=False)
     part = FeedForward(hidden=hidden * c.size("expansion_ratio", default=4), gated=False)
     learned = c.has("learned_pos_emb") and c.flag("learned_pos_emb", default=False) and not inner.flag("alibi", default=True)
-    return Design(blocks=(Block(attention=attention, feed_forward=part, repeat=layers),),
-                  tied=c.flag("tie_word_embeddings", default=True), learned_positions=c.size(*POSITIONS) if learned else 0)
+    return Design(
+        blocks=(Block(attention=attention, feed_forward=part, repeat=layers),),
+        tied=c.flag("tie_word_embeddings", default=True),
+        learned_positions=c.size(*POSITIONS) if learned else 0,
+    )
 
 
 def _dbrx(c: Config) -> Design:
@@ -147,9 +189,11 @@ def _dbrx(c: Config) -> Design:
     count, chosen = outer.size("moe_num_experts"), outer.size("moe_top_k")
     if chosen > count:
         outer.fail("moe_top_k", f"{chosen} experts per token, and there are {count}")
-    block = Block(attention=GroupedAttention(heads=heads, kv_heads=kv_heads, head_dim=head_dim, value_dim=head_dim),
-                  feed_forward=Experts(experts=count, experts_per_token=chosen, hidden=outer.size("ffn_hidden_size")),
-                  repeat=layers)
+    block = Block(
+        attention=GroupedAttention(heads=heads, kv_heads=kv_heads, head_dim=head_dim, value_dim=head_dim),
+        feed_forward=Experts(experts=count, experts_per_token=chosen, hidden=outer.size("ffn_hidden_size")),
+        repeat=layers,
+    )
     return Design(blocks=(block,), tied=c.flag("tie_word_embeddings", default=False))
 
 
@@ -161,14 +205,26 @@ def _mimo_flash(c: Config) -> Design:
         c.fail("hybrid_layer_pattern", "this key is missing", hint="0 or 1 for each layer")
     bias = c.flag("attention_bias", default=False)
     full = GroupedAttention(
-        heads=c.size(*HEADS), kv_heads=c.size("num_key_value_heads"), head_dim=c.size("head_dim"),
-        value_dim=c.size("v_head_dim"), qkv_bias=bias, sinks=c.flag("add_full_attention_sink_bias", default=False))
+        heads=c.size(*HEADS),
+        kv_heads=c.size("num_key_value_heads"),
+        head_dim=c.size("head_dim"),
+        value_dim=c.size("v_head_dim"),
+        qkv_bias=bias,
+        sinks=c.flag("add_full_attention_sink_bias", default=False),
+    )
     limited = GroupedAttention(
-        heads=c.size("swa_num_attention_heads", *HEADS), kv_heads=c.size("swa_num_key_value_heads", "num_key_value_heads"),
-        head_dim=c.size("swa_head_dim", "head_dim"), value_dim=c.size("swa_v_head_dim", "v_head_dim"), qkv_bias=bias,
-        window=c.size("sliding_window"), sinks=c.flag("add_swa_attention_sink_bias", default=True))
-    blocks = [Block(attention=limited if is_sliding else full, feed_forward=part)
-              for is_sliding, part in zip(sliding, deepseek(c, Family(), layers), strict=True)]
+        heads=c.size("swa_num_attention_heads", *HEADS),
+        kv_heads=c.size("swa_num_key_value_heads", "num_key_value_heads"),
+        head_dim=c.size("swa_head_dim", "head_dim"),
+        value_dim=c.size("swa_v_head_dim", "v_head_dim"),
+        qkv_bias=bias,
+        window=c.size("sliding_window"),
+        sinks=c.flag("add_swa_attention_sink_bias", default=True),
+    )
+    blocks = [
+        Block(attention=limited if is_sliding else full, feed_forward=part)
+        for is_sliding, part in zip(sliding, deepseek(c, Family(), layers), strict=True)
+    ]
     return Design(blocks=merged(blocks), tied=c.flag("tie_word_embeddings", default=False))
 
 
@@ -189,18 +245,26 @@ def _gemma4(c: Config) -> Design:
     if heads % few:
         c.fail("num_global_key_value_heads", f"{heads} heads are not a multiple of {few} key and value heads")
     bias = c.flag("attention_bias", default=False)
-    limited = GroupedAttention(heads=heads, kv_heads=kv_heads, head_dim=head_dim, value_dim=head_dim, qk_norm="head",
-                               qkv_bias=bias, output_bias=bias)
+    limited = GroupedAttention(
+        heads=heads, kv_heads=kv_heads, head_dim=head_dim, value_dim=head_dim, qk_norm="head", qkv_bias=bias, output_bias=bias
+    )
     full = replace(limited, kv_heads=few, head_dim=wide, value_dim=wide, shared_projection=alike)
     part: FeedForward | Experts = dense_part(c, family)
     norms = 4
     if c.flag("enable_moe_block", default=False):
         count = c.size(*EXPERTS)
-        part = Experts(experts=count, experts_per_token=experts_per_token(c, count), hidden=c.size("moe_intermediate_size"),
-                       shared_hidden=c.size("intermediate_size"), router_bias=True)
+        part = Experts(
+            experts=count,
+            experts_per_token=experts_per_token(c, count),
+            hidden=c.size("moe_intermediate_size"),
+            shared_hidden=c.size("intermediate_size"),
+            router_bias=True,
+        )
         norms = 8
-    blocks = [Block(attention=replace(limited, window=w) if w else full, feed_forward=part, norms=norms)
-              for w in windows(c, family, layers)]
+    blocks = [
+        Block(attention=replace(limited, window=w) if w else full, feed_forward=part, norms=norms)
+        for w in windows(c, family, layers)
+    ]
     return Design(blocks=merged(blocks), tied=c.flag("tie_word_embeddings", default=True))
 
 
@@ -237,17 +301,19 @@ def _decilm(c: Config) -> Design:
     return Design(blocks=merged(blocks), tied=c.flag("tie_word_embeddings", default=False))
 
 
-SPECIAL: Mapping[str, Callable[[Config], Design]] = MappingProxyType({
-    "DeepseekV2ForCausalLM": _latent,
-    "DeepseekV3ForCausalLM": _latent,
-    "GptOssForCausalLM": _gpt_oss,
-    "Llama4ForCausalLM": _llama4,
-    "FalconForCausalLM": _falcon,
-    "OPTForCausalLM": _opt,
-    "MptForCausalLM": _mpt,
-    "DbrxForCausalLM": _dbrx,
-    "MiMoV2FlashForCausalLM": _mimo_flash,
-    "Gemma4ForCausalLM": _gemma4,
-    "DeciLMForCausalLM": _decilm,
-})
+SPECIAL: Mapping[str, Callable[[Config], Design]] = MappingProxyType(
+    {
+        "DeepseekV2ForCausalLM": _latent,
+        "DeepseekV3ForCausalLM": _latent,
+        "GptOssForCausalLM": _gpt_oss,
+        "Llama4ForCausalLM": _llama4,
+        "FalconForCausalLM": _falcon,
+        "OPTForCausalLM": _opt,
+        "MptForCausalLM": _mpt,
+        "DbrxForCausalLM": _dbrx,
+        "MiMoV2FlashForCausalLM": _mimo_flash,
+        "Gemma4ForCausalLM": _gemma4,
+        "DeciLMForCausalLM": _decilm,
+    }
+)
 """Architecture -> the function that reads its design."""
