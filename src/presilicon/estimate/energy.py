@@ -32,13 +32,11 @@ def _bits(name: str) -> float:
 
 
 def tdp_w(machine: Machine) -> Real:
-    """The TDP (W), or one derived from the peak rates where none is published."""
+    """The TDP (W), or one derived from the size of the arrays where none is published."""
     known = np.asarray(machine.tdp_w, dtype=np.float64)
     if np.all(np.isfinite(known)):
         return machine.tdp_w
-    derived: Real = 0.0
-    for name, rate in machine.peak.items():
-        derived = np.maximum(derived, rate * (_bits(name) * TDP_J_PER_BIT))
+    derived = 2.0 * machine.array_macs * machine.cores * machine.clock_hz * (16.0 * TDP_J_PER_BIT)
     result = np.where(np.isfinite(known), known, derived)
     return result if result.ndim else float(result)
 

@@ -39,11 +39,13 @@ _WIDER: dict[str, tuple[str, ...]] = {
 class Machine:
     """Figures of a chip (or of many) as the formulas need them, each blank one replaced by what its absence means.
 
-    ``memory_bytes_per_s`` of a chip without DRAM is that of its on-chip memory.
+    ``memory_bytes_per_s`` of a chip without DRAM is that of its on-chip memory. ``array_macs`` is the size of one core's
+    matrix units: 16-bit MACs a cycle in the format that keeps them busiest; it stays when formats are left out of ``peak``.
     """
 
     cores: Real
     clock_hz: Real
+    array_macs: Real
     memory_bytes: Real
     memory_bytes_per_s: Real
     shared_sram_bytes: Real
@@ -73,10 +75,7 @@ class Machine:
 
         A core that multiplies more must be fed more per byte: its tiles grow with the sides of its array.
         """
-        widest: Real = 0.0
-        for name, rate in self.peak.items():
-            widest = np.maximum(widest, rate * (FORMATS[name].bits / 16.0 if name in FORMATS else 1.0))
-        return np.maximum(1.0, np.rint(np.sqrt(widest / (2.0 * 1024.0 * self.cores * self.clock_hz))))
+        return np.maximum(1.0, np.rint(np.sqrt(self.array_macs / 1024.0)))
 
     def has(self, multiplied: NumberFormat | str) -> bool:
         """Whether a format is multiplied natively."""
@@ -97,7 +96,8 @@ class Machine:
             intake_s=0.0,
         )
         used = np.minimum(1.0, c.sample_cores * samples / self.cores)
-        return replace(self, constants=own, peak={k: v * used for k, v in self.peak.items()})
+        peak = {name: rate * used for name, rate in self.peak.items()}
+        return replace(self, constants=own, array_macs=self.array_macs * used, peak=peak)
 
     def reshaped(self, axes: int) -> Machine:
         """The same machines with ``axes`` trailing axes of length 1, to broadcast against sizes with as many axes."""
@@ -119,6 +119,9 @@ def machine(chip: Chip, constants: Constants | None = None) -> Machine:
     private = (chip.scratchpad_bytes or 0.0) * (chip.cores or 1) if (chip.scratchpad_bytes or 0.0) >= 1e6 else 0.0
     sram = (chip.shared_sram_bytes or 0.0) + private or 4e6
     cores = float(chip.cores or 1)
+    widest = max(
+        (rate * (FORMATS[f].bits / 16.0 if f in FORMATS else 1.0) for f, rate in chip.peak_ops_per_s.items()), default=0.0
+    )
     peak_any = max(chip.peak_ops_per_s.values()) if chip.peak_ops_per_s else chip.need("peak_ops_per_s.int8")
     clock = chip.clock_hz or 1e9
     bandwidth: Real
@@ -131,6 +134,7 @@ def machine(chip: Chip, constants: Constants | None = None) -> Machine:
     return Machine(
         cores=cores,
         clock_hz=clock,
+        array_macs=widest / (2.0 * cores * clock),
         memory_bytes=capacity,
         memory_bytes_per_s=bandwidth,
         shared_sram_bytes=sram,
