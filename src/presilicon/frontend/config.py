@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from presilicon.errors import ModelError
-from presilicon.frontend.blocks import LARGEST
+from presilicon.frontend.step import LARGEST
 
 MOST_BYTES = 16 * 2**20
 """Largest config.json that is read; real ones have kilobytes."""

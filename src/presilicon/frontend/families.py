@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from presilicon.frontend.blocks import Block, Experts, FeedForward, GroupedAttention, NormKind, QKNorm
+from presilicon.frontend.blocks import Block, Experts, FeedForward, GroupedAttention
 from presilicon.frontend.config import MOST_LAYERS, Config
 from presilicon.frontend.language import merged
+from presilicon.frontend.step import NormKind, QKNorm
 
 LAYER_TYPES: Mapping[str, bool] = MappingProxyType(
     {"full_attention": False, "sliding_attention": True, "chunked_attention": True}

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from presilicon.dtypes import BF16, FP8, FP16, FP32, INT4, INT8, MXFP4, NVFP4, Formats, NumberFormat
 from presilicon.errors import ModelError, nearest
-from presilicon.frontend.blocks import Quantized
 from presilicon.frontend.config import Config, read_json, shown
 from presilicon.frontend.encoder_config import ENCODERS
 from presilicon.frontend.families import FAMILIES, HIDDEN, POSITIONS, dense, family_blocks, switch
 from presilicon.frontend.language import LanguageModel
 from presilicon.frontend.mixtures import MIXTURES
 from presilicon.frontend.special import SPECIAL, Design
+from presilicon.frontend.step import Quantized
 
 if TYPE_CHECKING:
     from presilicon.frontend.network import Network
@@ -81,8 +81,8 @@ REFUSED: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys(("Gemma3nForCausalLM", "Gemma3nForConditionalGeneration"), _SHARED),
         "LongcatFlashForCausalLM": "its zero-computation experts and shortcut blocks are no operators here",
         "LongcatCausalLM": "its zero-computation experts and shortcut blocks are no operators here",
-        "Step3p7FlashForCausalLM": "published figures lack the heads of its sliding layers and the gates of its attention",
-        "Step3p7ForConditionalGeneration": "published figures lack the heads of its sliding layers and the gates of its attention",
+        "Step3p7FlashForCausalLM": "published figures lack the heads of its sliding layers and its attention's gates",
+        "Step3p7ForConditionalGeneration": "published figures lack the heads of its sliding layers and its attention's gates",
         "T5ForConditionalGeneration": "an encoder with a decoder and cross attention; of these only Whisper is known here",
         "BartForConditionalGeneration": "an encoder with a decoder and cross attention; of these only Whisper is known here",
     }

@@ -10,7 +10,8 @@ import numpy as np
 
 from presilicon.dtypes import BF16, FP32, Formats, NumberFormat
 from presilicon.errors import ModelError, WorkloadError
-from presilicon.frontend.blocks import Block, Experts, NormKind, Quantized, Step, check_sizes
+from presilicon.frontend.blocks import Block, Experts
+from presilicon.frontend.step import NormKind, Quantized, Step, check_sizes
 from presilicon.graph import Attention, Embedding, Graph, Operator, Sampling, Size
 
 

@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from presilicon.frontend.blocks import Block, Experts, FeedForward, GroupedAttention, LatentAttention, NormKind, Quantized
+from presilicon.frontend.blocks import Block, Experts, FeedForward, GroupedAttention, LatentAttention
 from presilicon.frontend.config import MOST_LAYERS, Config, shown
 from presilicon.frontend.families import HEADS, HIDDEN, LAYERS, POSITIONS, Family, dense_part, head_sizes, windows
 from presilicon.frontend.language import merged
 from presilicon.frontend.mixtures import EXPERTS, deepseek, experts_per_token
+from presilicon.frontend.step import NormKind, Quantized
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
