@@ -137,19 +137,27 @@ def _stated(precision: str) -> list[str]:
     return found
 
 
-def network_formats(benchmark: Benchmark, chip: Chip, precision: str) -> Formats | None:
-    """The formats a chip runs a network in: the fastest stated one that it has, else its fastest; None where it has none."""
+def network_formats(benchmark: Benchmark, chip: Chip, precision: str) -> tuple[Formats, ...]:
+    """The formats a chip runs a network in: the fastest stated one that it has, else its fastest; none where it has none.
+
+    A transformer stated to run in two formats does a part of its work, not known, in each: both are returned.
+    """
+    has = chip.peak_ops_per_s
     order = _PRECISE_ORDER if benchmark.precise else _NETWORK_ORDER
     stated = [name for name in _NETWORK_ORDER if name in _stated(precision)]
-    if benchmark.precise and "int8" in stated and len(stated) > 1:
-        stated.remove("int8")
-    for name in [*stated, *order]:
-        if name in chip.peak_ops_per_s:
-            wide = number_format(name)
-            # Attention's probabilities keep 16 bits on chips that can multiply them.
-            fine = next((number_format(n) for n in ("fp16", "bf16") if n in chip.peak_ops_per_s), wide)
-            return Formats(wide, wide, wide if wide.bits >= 16 else fine)
-    return None
+    mixed = [name for name in stated if name in has]
+    if benchmark.precise and "int8" in mixed and len(mixed) > 1:
+        mixed.remove("int8")
+    if benchmark.fact("mean_sequence_tokens") is None or len(mixed) != 2:
+        mixed = [next((name for name in [*mixed, *order] if name in has), "")]
+    # Attention's probabilities keep 16 bits on chips that can multiply them.
+    fine = next((name for name in ("fp16", "bf16") if name in has), "")
+    return tuple(_network_format(name, fine) for name in mixed if name)
+
+
+def _network_format(name: str, fine: str) -> Formats:
+    wide = number_format(name)
+    return Formats(wide, wide, wide if wide.bits >= 16 or not fine else number_format(fine))
 
 
 def language_formats(chip: Chip, precision: str) -> Formats | None:

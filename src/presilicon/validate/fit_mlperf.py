@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ ENGINE = ("network_launch_s", "network_share", "query_s")
 # Families whose serving was measured point by point (serving.csv decides their slowdown).
 SERVED = ("nvidia-hopper",)
 # Qualcomm's compiler gives a sample to as many cores as it is told (its option -aic-num-cores).
-SPREAD = "sample_cores"
+SPREAD, SPREADING = "sample_cores", ("qualcomm-cloud-ai",)
 # Fitted where language models were served: how much longer a pass takes than its kernels; instead, for families whose
 # kernels nobody measured and whose software is its own, the share of the peak.
 SERVING = ("serving_slowdown",)
@@ -36,6 +37,9 @@ UNMEASURED = ("matmul_share",)
 FEWEST = 5
 # Whole systems are further off than kernels: an error beyond this factor (as a logarithm) counts no more than this.
 CLIP = 1.5
+# Constants that only latencies tell, and how many of those must be seen.
+LATENCY = ("network_launch_s", "query_s", "detection_s")
+FEWEST_LATENCIES = 4
 # What keeps a constant that the rows hardly feel near where it began: loss for each factor e away.
 PULL = 0.01
 # Where the fit begins for constants whose generic value is zero.
@@ -70,19 +74,27 @@ def fit_family(table: Table, name: str, without: str = "") -> Fit | None:
     names: tuple[str, ...] = ()
     nvidia = name.startswith("nvidia")
     if any(run.network for run in runs):
-        names += ENGINE + ((SPREAD,) if name == "qualcomm-cloud-ai" else ())
+        names += ENGINE + ((SPREAD,) if name in SPREADING else ())
     if any(run.detection for run in runs):
         names += ("detection_s",)
     if any(run.language_model for run in runs):
         names += (() if name in SERVED else SERVING) if nvidia else UNMEASURED
     if name in ("nvidia-turing", "nvidia-volta"):
         names += ("operation_j_per_bit",)
+    latencies = int(np.isin(rows["scenario"], ["SingleStream", "MultiStream"]).sum())
+    known = names
+    if latencies < FEWEST_LATENCIES:
+        names = tuple(n for n in names if n not in LATENCY)
+    if name in SPREADING:  # what a launch costs cannot be told from the cores a sample is given: the smaller part is set
+        names = tuple(n for n in names if n != "network_launch_s")
     base = family("generic" if not nvidia else name)
-    start = {n: BEGIN.get(n) or float(getattr(base, n)) or 6e-14 for n in names}
-    start |= {n: v for n, v in (BEGINNINGS | (NVIDIA if nvidia else {})).items() if n in names}
+    start = {n: BEGIN.get(n) or float(getattr(base, n)) or 6e-14 for n in known}
+    start |= {n: v for n, v in (BEGINNINGS | (NVIDIA if nvidia else AHEAD if name in SPREADING else {})).items() if n in known}
+    fixed = {n: v for n, v in start.items() if n not in names}
+    start = {n: v for n, v in start.items() if n in names}
 
     def loss(values: Mapping[str, float]) -> float:
-        found = mlperf.predict(rows, {name: dict(values)})
+        found = mlperf.predict(rows, {name: fixed | dict(values)})
         used = found.used
         if not used.any():
             return 1.0
@@ -90,13 +102,16 @@ def fit_family(table: Table, name: str, without: str = "") -> Fit | None:
         off = np.abs(np.log(found.predicted[used] / found.measured[used]))
         return float(np.mean(np.minimum(off, CLIP))) + PULL * float(away)
 
-    return fit_constants(loss, start, evaluations=60)
+    fit = fit_constants(loss, start, evaluations=60)
+    return replace(fit, constants=fixed | dict(fit.constants))
 
 
 BEGINNINGS = {"network_launch_s": 2e-6, "network_share": 0.7, "query_s": 5e-5, "sample_cores": 3.0,
               "operation_j_per_bit": 6e-14}  # fmt: skip
 
 
+# Qualcomm's compiler schedules a whole network ahead of time: hardly anything happens between its operators.
+AHEAD = {"network_launch_s": 1e-6, "query_s": 2e-5}
 # Where NVIDIA's families begin: what the A100 gives, for those whose seen rows do not tell.
 NVIDIA = {"network_launch_s": 5e-6, "network_share": 0.9, "detection_s": 1e-4}
 

@@ -175,9 +175,11 @@ def _language_scenario(times: scenario.TokenTimes, b: Benchmark, name: str, repl
     return scenario.token_server_per_s(times, b.output_tokens, longest, ttft, tpot) * replicas
 
 
-def _network_value(setting: Setting, b: Benchmark, formats: Formats, row: Mapping[str, Any]) -> float | None:
+def _network_value(setting: Setting, b: Benchmark, formats: tuple[Formats, ...], row: Mapping[str, Any]) -> float | None:
     total, name, unit = int(row["total_accelerators"]), row["scenario"], row["unit"]
-    times = network_times(setting, b.name, formats, name in ("SingleStream", "MultiStream"), name == "Offline")
+    longest, overlapped = name in ("SingleStream", "MultiStream"), name == "Offline"
+    runs = [network_times(setting, b.name, one, longest, overlapped) for one in formats]
+    times = scenario.BatchTimes(BATCHES, tuple(float(np.mean(each)) for each in zip(*(r.latency_s for r in runs), strict=True)))
     scale = 1e3 if unit == "ms" else 1.0
     if name == "Offline":
         return scenario.offline_per_s(times, total)
@@ -207,10 +209,16 @@ def _value(name: str, key: tuple[tuple[str, Any], ...], over_key: tuple[Any, ...
         over["sample_cores"] = declared.sample_cores
     setting = Setting(chip.name, row["power_tuned"] == 1, declared.host_cores, tuple(sorted(over.items())))
     precision = row.get("precision") or ""
-    formats = language_formats(chip, precision) if b.language_model else network_formats(b, chip, precision)
-    if formats is None or (b.language_model and (chip.memory is None or chip.memory.bytes is None)):
-        return 0.0, SKIPPED["chip"]
-    value = (_language_value if b.language_model else _network_value)(setting, b, formats, row)
+    if b.language_model:
+        served = language_formats(chip, precision)
+        if served is None or chip.memory is None or chip.memory.bytes is None:
+            return 0.0, SKIPPED["chip"]
+        value = _language_value(setting, b, served, row)
+    else:
+        run = network_formats(b, chip, precision)
+        if not run:
+            return 0.0, SKIPPED["chip"]
+        value = _network_value(setting, b, run, row)
     return (value, "") if value else (0.0, "no rate meets the benchmark's bounds on this system by the estimate")
 
 
