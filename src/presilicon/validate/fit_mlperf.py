@@ -85,8 +85,8 @@ def fit_family(table: Table, name: str, without: str = "") -> Fit | None:
     known = names
     if latencies < FEWEST_LATENCIES:
         names = tuple(n for n in names if n not in LATENCY)
-    if name in SPREADING:  # what a launch costs cannot be told from the cores a sample is given: the smaller part is set
-        names = tuple(n for n in names if n != "network_launch_s")
+    if name in SPREADING:  # what starting costs cannot be told from the cores a sample is given: it is set, not fitted
+        names = tuple(n for n in names if n not in AHEAD)
     base = family("generic" if not nvidia else name)
     start = {n: BEGIN.get(n) or float(getattr(base, n)) or 6e-14 for n in known}
     start |= {n: v for n, v in (BEGINNINGS | (NVIDIA if nvidia else AHEAD if name in SPREADING else {})).items() if n in known}
