@@ -35,6 +35,10 @@ _WIDER: dict[str, tuple[str, ...]] = {
 }
 
 
+# A core's array works as several side by side where it is larger than this many times that of an A100's core.
+LARGEST_TILE_SCALE = 2.0
+
+
 @dataclass(frozen=True, slots=True)
 class Machine:
     """Figures of a chip (or of many) as the formulas need them, each blank one replaced by what its absence means.
@@ -71,11 +75,23 @@ class Machine:
 
     @property
     def tile_scale(self) -> Real:
-        """How much longer the sides of a core's tiles are than those of a core of 1,024 16-bit MACs a cycle.
+        """How much longer the sides of a core's tiles are than those of a core of 1,024 16-bit MACs a cycle, at most twice.
 
         A core that multiplies more must be fed more per byte: its tiles grow with the sides of its array.
         """
-        return np.maximum(1.0, np.rint(np.sqrt(self.array_macs / 1024.0)))
+        return np.minimum(LARGEST_TILE_SCALE, np.maximum(1.0, np.rint(self._side())))
+
+    @property
+    def tiles_at_once(self) -> Real:
+        """Tiles the whole chip works on: one a core, more where a core multiplies more than its largest tile asks for."""
+        return self.cores * np.maximum(1.0, np.rint((self._side() / LARGEST_TILE_SCALE) ** 2))
+
+    def _side(self) -> Real:
+        sixteen = [name for name in ("bf16", "fp16") if name in self.peak]
+        widest: Real = 0.0
+        for name in sixteen or self.peak:
+            widest = np.maximum(widest, self.peak[name] * (FORMATS[name].bits / 16.0 if name in FORMATS else 1.0))
+        return np.sqrt(widest / (2.0 * 1024.0 * self.cores * self.clock_hz))
 
     def has(self, multiplied: NumberFormat | str) -> bool:
         """Whether a format is multiplied natively."""

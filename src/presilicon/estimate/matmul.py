@@ -56,7 +56,7 @@ def _tiled(
 ) -> tuple[Real, Real]:
     """Least time of the multiplication itself, and the time of its matrix units alone, over tiles and splits of k."""
     c = machine.constants
-    cores = machine.cores
+    cores = machine.tiles_at_once
     per_core = rate * c.matmul_share / cores
     scale = machine.tile_scale
     stream = c.operand_bytes_per_cycle * scale * machine.clock_hz

@@ -125,7 +125,6 @@ def submission(system: str) -> Submission:
 
 # From fast to precise; what a submission states decides, else the first one that the chip has.
 _NETWORK_ORDER = ("int8", "fp8", "fp16", "bf16", "fp32")
-_PRECISE_ORDER = ("fp8", "fp16", "bf16", "fp32", "int8")
 
 
 def _stated(precision: str) -> list[str]:
@@ -143,7 +142,8 @@ def network_formats(benchmark: Benchmark, chip: Chip, precision: str) -> tuple[F
     A transformer stated to run in two formats does a part of its work, not known, in each: both are returned.
     """
     has = chip.peak_ops_per_s
-    order = _PRECISE_ORDER if benchmark.precise else _NETWORK_ORDER
+    # Fastest first on this chip; in the order listed where rates are equal. int8 comes last where precision matters.
+    order = sorted(_NETWORK_ORDER, key=lambda name: (benchmark.precise and name == "int8", -has.get(name, 0.0)))
     stated = [name for name in _NETWORK_ORDER if name in _stated(precision)]
     mixed = [name for name in stated if name in has]
     if benchmark.precise and "int8" in mixed and len(mixed) > 1:
