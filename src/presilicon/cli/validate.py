@@ -40,9 +40,9 @@ def validate(
     the absolute error over the measured value, on rows that no fit saw.
     """
     if claims:
-        if tables or rows or markdown or quick or facts:
-            raise click.UsageError("--claims goes with --json only")
-        _claims(as_json)
+        if tables or rows or quick or facts:
+            raise click.UsageError("--claims goes with --json and --markdown only")
+        _claims(as_json, markdown)
         return
     if tables and facts:
         raise click.UsageError("either tables or --facts")
@@ -107,13 +107,33 @@ def _print(tables: Sequence[Mapping[str, Any]]) -> None:
             say(f"{t['table']}: {s['rows']} rows skipped: {s['reason']}")
 
 
-def _claims(as_json: bool) -> None:
-    from presilicon import validate as validation
+def _claims(as_json: bool, markdown: str | None) -> None:
+    from presilicon.files import write_whole
+    from presilicon.validate.claims import claims, page
 
-    found = validation.claims()
+    found = claims()
+    if markdown:
+        write_whole(markdown, page(found))
     if as_json:
         print_json("validate", {"claims": [claim.to_json() for claim in found]})
         return
+    columns = ("benchmark", "scenario", "against", "submitted by", "cards", "published", "predicted", "verdict")
     for claim in found:
-        say(str(claim))
+        say(f"{claim.title}: {claim.wording}")
+        for part in claim.parts:
+            say()
+            say(f"  {part.what}: {part.verdict}.")
+            rows = [_compared(one, len({o.subject for o in part.comparisons}) > 1) for one in part.comparisons]
+            if rows:
+                print_table(columns, rows, right=("cards", "published", "predicted"), fold="submitted by")
+            for reason in dict.fromkeys(one.reason for one in part.comparisons if one.reason):
+                say(f"  Not predicted: {reason}.")
         say()
+
+
+def _compared(one: Any, several: bool) -> tuple[str, ...]:
+    predicted = "-" if one.predicted is None else f"{one.predicted:.2f}"
+    other = one.other.replace("Qualcomm Cloud AI 100 ", "").replace("NVIDIA ", "").replace("PCIe/HHHL ", "")
+    against = f"{one.subject.split()[-1]} / {other}" if several else other
+    shown = (str(one.cards), f"{one.published:.2f}", predicted, one.verdict)
+    return (one.benchmark, one.scenario, against, one.submitter, *shown)
