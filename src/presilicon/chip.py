@@ -129,6 +129,8 @@ class Chip:
     def __post_init__(self) -> None:
         if not self.name:
             raise ChipError("the chip has no name")
+        if not self.family:
+            raise ChipError("family is empty", where=self.name, hint='"generic" where no family is known')
         _positive(self, self.name)
         for key, rate in self.peak_ops_per_s.items():
             if key not in FORMATS and key not in _OTHER_RATES:

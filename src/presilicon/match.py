@@ -266,7 +266,7 @@ def _reason(
 
 
 def _entry(model: LanguageModel, c: Chip, point: _Point | None, reason: str, operation: Operation, limits: Limits) -> Entry:
-    if c.memory is not None and c.memory.bytes is None:
+    if c.memory.bytes is None if c.memory is not None else not c.on_chip_bytes:
         return Entry(chip=c.name, reason="not published: memory.bytes")
     if point is None:
         return Entry(chip=c.name, reason=reason, evidence=published(model.name, c.name))

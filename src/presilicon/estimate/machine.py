@@ -35,6 +35,8 @@ _WIDER: dict[str, tuple[str, ...]] = {
 }
 
 
+# The last on-chip level of a chip whose maker does not publish it: small, so that nothing is taken to stay on the chip.
+UNKNOWN_SRAM_BYTES = 4e6
 # A core's array works as several side by side where it is larger than this many times that of an A100's core.
 LARGEST_TILE_SCALE = 2.0
 
@@ -44,7 +46,8 @@ class Machine:
     """Figures of a chip (or of many) as the formulas need them, each blank one replaced by what its absence means.
 
     ``memory_bytes_per_s`` of a chip without DRAM is that of its on-chip memory. ``array_macs`` is the size of one core's
-    matrix units: 16-bit MACs a cycle in the format that keeps them busiest; it stays when formats are left out of ``peak``.
+    matrix units: MACs a cycle of 16-bit numbers (or what narrower formats say of them); it stays when formats are left out
+    of ``peak``.
     """
 
     cores: Real
@@ -79,19 +82,12 @@ class Machine:
 
         A core that multiplies more must be fed more per byte: its tiles grow with the sides of its array.
         """
-        return np.minimum(LARGEST_TILE_SCALE, np.maximum(1.0, np.rint(self._side())))
+        return np.minimum(LARGEST_TILE_SCALE, np.maximum(1.0, np.rint(np.sqrt(self.array_macs / 1024.0))))
 
     @property
     def tiles_at_once(self) -> Real:
         """Tiles the whole chip works on: one a core, more where a core multiplies more than its largest tile asks for."""
-        return self.cores * np.maximum(1.0, np.rint((self._side() / LARGEST_TILE_SCALE) ** 2))
-
-    def _side(self) -> Real:
-        sixteen = [name for name in ("bf16", "fp16") if name in self.peak]
-        widest: Real = 0.0
-        for name in sixteen or self.peak:
-            widest = np.maximum(widest, self.peak[name] * (FORMATS[name].bits / 16.0 if name in FORMATS else 1.0))
-        return np.sqrt(widest / (2.0 * 1024.0 * self.cores * self.clock_hz))
+        return self.cores * np.maximum(1.0, np.rint(self.array_macs / (1024.0 * LARGEST_TILE_SCALE * LARGEST_TILE_SCALE)))
 
     def has(self, multiplied: NumberFormat | str) -> bool:
         """Whether a format is multiplied natively."""
@@ -131,13 +127,15 @@ def machine(chip: Chip, constants: Constants | None = None) -> Machine:
     known = constants or constants_of(chip)
     if chip.idle_w and chip.tdp_w:
         known = replace(known, static_share=chip.idle_w / chip.tdp_w)
-    # Scratchpads of a megabyte and more are memory that software manages; smaller ones only hold a core's tiles.
-    private = (chip.scratchpad_bytes or 0.0) * (chip.cores or 1) if (chip.scratchpad_bytes or 0.0) >= 1e6 else 0.0
-    sram = (chip.shared_sram_bytes or 0.0) + private or 4e6
+    # Scratchpads of a megabyte and more are memory that software manages; smaller ones only hold a core's tiles, unless
+    # there is no other memory. A maker that names no memory at all says that what runs must fit: its size never binds.
+    scratchpad = chip.scratchpad_bytes or 0.0
+    managed = scratchpad >= 1e6 or chip.memory is None
+    sram = (chip.shared_sram_bytes or 0.0) + (scratchpad * (chip.cores or 1) if managed else 0.0)
+    sram = sram or (float("inf") if chip.memory is None else UNKNOWN_SRAM_BYTES)
     cores = float(chip.cores or 1)
-    widest = max(
-        (rate * (FORMATS[f].bits / 16.0 if f in FORMATS else 1.0) for f, rate in chip.peak_ops_per_s.items()), default=0.0
-    )
+    sixteen = [name for name in ("bf16", "fp16") if name in chip.peak_ops_per_s] or list(chip.peak_ops_per_s)
+    widest = max((chip.peak_ops_per_s[n] * (FORMATS[n].bits / 16.0 if n in FORMATS else 1.0) for n in sixteen), default=0.0)
     peak_any = max(chip.peak_ops_per_s.values()) if chip.peak_ops_per_s else chip.need("peak_ops_per_s.int8")
     clock = chip.clock_hz or 1e9
     bandwidth: Real

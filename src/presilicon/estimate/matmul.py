@@ -215,7 +215,7 @@ def convolution_cost(machine: Machine, op: Convolution, kept: Kept = NOTHING_KEP
     )
     if np.all(packed == 1.0):
         return cost
-    vector_s = 2.0 * op.macs / machine.vector_ops_per_s
+    vector_s = np.where(packed > 1.0, 2.0 * op.macs / machine.vector_ops_per_s, np.inf)
     on_vector = machine.constants.launch_s + np.maximum(cost.memory_s, vector_s)
     return replace(
         cost,

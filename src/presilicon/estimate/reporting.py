@@ -8,7 +8,7 @@ import numpy as np
 
 from presilicon.chip import Chip
 from presilicon.dtypes import Formats, number_format
-from presilicon.errors import ParallelismError, WorkloadError
+from presilicon.errors import FormatError, ParallelismError, WorkloadError
 from presilicon.estimate.energy import cost_energy_j, static_w
 from presilicon.estimate.intervals import interval
 from presilicon.estimate.machine import Machine, machine
@@ -41,7 +41,7 @@ def ways(model: LanguageModel, chips: int, most_tensor: int = 64) -> Iterator[Pa
     experts = any(isinstance(block.feed_forward, Experts) for block in model.blocks)
     for tensor in (t for t in range(1, min(chips, most_tensor) + 1) if chips % t == 0):
         stages = chips // tensor
-        if stages <= model.layers:
+        if model.layers % stages == 0:
             yield Parallelism(tensor=tensor, pipeline=stages)
             if experts and tensor > 1:
                 yield Parallelism(tensor=tensor, pipeline=stages, expert=tensor)
@@ -95,8 +95,20 @@ def report_of(
         chip.need(chip.missing()[0] if "." in chip.missing()[0] else f"{chip.missing()[0]}.bf16")
     found, formats = machine(chip), formats_for(model, weights, activations, kv_cache)
     given = _checked(parallelism, chips)
-    if isinstance(model, Network):
-        return _network_report(model, chip, found, formats, batch, given or Parallelism(data=chips or 1), input_tokens)
+    try:
+        if isinstance(model, Network):
+            if output_tokens is not None or beams != 1:
+                raise WorkloadError(f"{model.name} generates no tokens", hint="leave --output-tokens and --beams out")
+            return _network_report(model, chip, found, formats, batch, given or Parallelism(data=chips or 1), input_tokens)
+        return _served(model, chip, found, formats, batch, given, chips, input_tokens, output_tokens, beams)
+    except FormatError as error:
+        raise error.at(chip.name) from None
+
+
+def _served(
+    model: LanguageModel, chip: Chip, found: Machine, formats: Formats, batch: int, given: Parallelism | None,
+    chips: int | None, input_tokens: int | None, output_tokens: int | None, beams: int,
+) -> EstimateReport:  # fmt: skip
     load = Load(batch, input_tokens or DEFAULT_INPUT_TOKENS, output_tokens or DEFAULT_OUTPUT_TOKENS, beams)
     if load.input_tokens + load.output_tokens > model.max_tokens:
         raise WorkloadError(
@@ -105,7 +117,7 @@ def report_of(
         )
     p = given or best_way(found, model, load, formats, chips or 1)
     cost = service_cost(found, model, load, formats=formats, parallelism=p)
-    if chip.memory is not None and chip.memory.bytes is None:
+    if (chip.memory is not None and chip.memory.bytes is None) or not np.isfinite(found.memory_bytes):
         chip.need("memory.bytes")
     cost.require_fit(chip.name)
     return _language_report(model, chip, found, formats, cost)

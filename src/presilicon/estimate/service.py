@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from presilicon.dtypes import Formats
-from presilicon.errors import CapacityError, WorkloadError
+from presilicon.errors import CapacityError, ParallelismError, WorkloadError
 from presilicon.estimate.cost import Real
 from presilicon.estimate.energy import static_w
 from presilicon.estimate.machine import Machine
@@ -138,6 +138,8 @@ def service_cost(
     A pipeline works on as many parts of the batch as it has stages. ParallelismError where the model does not divide.
     """
     p = parallelism or Parallelism()
+    if model.layers % p.pipeline:
+        raise ParallelismError(f"{model.layers} layers are not divided by {p.pipeline} stages", where=model.name)
     mean_context = load.input_tokens + (load.output_tokens + 1) // 2
     replica = np.ceil(np.asarray(load.batch, dtype=np.float64) / p.data)
     micro = np.ceil(replica / p.pipeline)

@@ -37,7 +37,7 @@ UNMEASURED = ("matmul_share",)
 FEWEST = 5
 # Whole systems are further off than kernels: an error beyond this factor (as a logarithm) counts no more than this.
 CLIP = 1.5
-# Constants that only latencies tell, and how many of those must be seen.
+# Constants that only latencies tell, and how many of those must be seen; else the generation before stands in.
 LATENCY = ("network_launch_s", "query_s", "detection_s")
 FEWEST_LATENCIES = 4
 # What keeps a constant that the rows hardly feel near where it began: loss for each factor e away.
@@ -83,7 +83,7 @@ def fit_family(table: Table, name: str, without: str = "") -> Fit | None:
         names += ("operation_j_per_bit",)
     latencies = int(np.isin(rows["scenario"], ["SingleStream", "MultiStream"]).sum())
     known = names
-    if latencies < FEWEST_LATENCIES:
+    if nvidia and latencies < FEWEST_LATENCIES:
         names = tuple(n for n in names if n not in LATENCY)
     if name in SPREADING:  # what starting costs cannot be told from the cores a sample is given: it is set, not fitted
         names = tuple(n for n in names if n not in AHEAD)
