@@ -175,7 +175,7 @@ def _over(amount: float, span: tuple[float, float]) -> tuple[float, float]:
 
 
 def _lines(found: Machine, cost: PassCost, prefix: str, times: int, p: Parallelism) -> tuple[OperatorLine, ...]:
-    """Operators of a pass done ``times`` times; energy is that of all chips."""
+    """Operators of a pass done ``times`` times; energy is that of all chips on all parts of the batch (one a stage)."""
     lines = []
     for op, one in zip(cost.graph.operators, cost.costs, strict=True):
         count = op.count * times
@@ -186,7 +186,7 @@ def _lines(found: Machine, cost: PassCost, prefix: str, times: int, p: Paralleli
         lines.append(
             OperatorLine(
                 name=f"{prefix}{op.name}", kind=op.kind, count=count, latency_s=latency * count,
-                energy_j=float(cost_energy_j(found, one)) * count * p.chips / p.pipeline, bound=one.bound,
+                energy_j=float(cost_energy_j(found, one)) * count * p.chips, bound=one.bound,
                 utilization=2.0 * float(np.max(one.macs)) / (latency * peak) if latency else 0.0,
             )
         )  # fmt: skip
