@@ -58,7 +58,7 @@ def _overlapped(one: Real, other: Real) -> Real:
 
 def _fed(machine: Machine, op: Attention, elements_per_cycle: Real) -> Real:
     """Elements a second that reach one core: as measured on GPUs, or in proportion to its array."""
-    return np.maximum(elements_per_cycle * machine.clock_hz, machine.rate(op.activations) / machine.cores / OPS_PER_ELEMENT)
+    return np.maximum(elements_per_cycle * machine.clock_hz, machine.rate(op.activations) / machine.tiles_at_once / OPS_PER_ELEMENT)
 
 
 def _seen(op: Attention, kv: Size, rows: int) -> tuple[Real, Real, Real]:
@@ -86,8 +86,8 @@ def _many(machine: Machine, op: Attention, eight_bit: bool) -> tuple[Real, Real,
     kv = np.asarray(op.kv_tokens, dtype=np.float64)
     heads = np.asarray(op.batch, dtype=np.float64) * op.heads
     width = np.asarray(op.head_dim, dtype=np.float64) + op.value_dim
-    core_rate = machine.rate(op.activations) * (c.attention_share * (EIGHT_BIT_SHARE if eight_bit else 1.0)) / machine.cores
-    pair_s = _overlapped(2.0 * width / core_rate, SOFTMAX_OPS * machine.cores / machine.vector_ops_per_s)
+    core_rate = machine.rate(op.activations) * (c.attention_share * (EIGHT_BIT_SHARE if eight_bit else 1.0)) / machine.tiles_at_once
+    pair_s = _overlapped(2.0 * width / core_rate, SOFTMAX_OPS * machine.tiles_at_once / machine.vector_ops_per_s)
     key_s = width / _fed(machine, op, c.operand_bytes_per_cycle / (1.0 if eight_bit else 2.0))
     untuned = np.asarray(eight_bit & (np.asarray(op.head_dim) < LINE_BYTES))
     masked = np.where((np.asarray(op.window) > 0) & (np.asarray(op.window) < kv), 2.0, 1.0)  # edges of a block's keys
@@ -98,7 +98,7 @@ def _many(machine: Machine, op: Attention, eight_bit: bool) -> tuple[Real, Real,
         step_s = np.maximum(rows * pair_s, key_s)
         block_fill_s = fill_s * (rows / BLOCKS[0])
         work = heads * (keys * step_s + blocks * block_fill_s)
-        block_s = np.maximum(work / machine.cores, ALONE * longest * step_s + block_fill_s)
+        block_s = np.maximum(work / machine.tiles_at_once, ALONE * longest * step_s + block_fill_s)
         if rows > BLOCKS[0]:  # queries, and sums in 32 bits, must fit beside the keys
             held = rows * (2.0 * np.asarray(op.head_dim) + 4.0 * np.asarray(op.value_dim))
             block_s = np.where(held <= machine.scratchpad_bytes, block_s, np.inf)
@@ -132,8 +132,8 @@ def _few(machine: Machine, op: Attention) -> tuple[Real, Real]:
     small = narrow | (~shared & (window == 0))
     fill_s = np.where(small, SMALL_FILL, 1.0) * c.attention_fill_s
     rows = np.ceil(group * q / LEAST_ROWS) * LEAST_ROWS
-    pair_s = 2.0 * width * machine.cores / (machine.rate(op.activations) * c.attention_share)
-    pair_s = pair_s + SOFTMAX_OPS * machine.cores / machine.vector_ops_per_s
+    pair_s = 2.0 * width * machine.tiles_at_once / (machine.rate(op.activations) * c.attention_share)
+    pair_s = pair_s + SOFTMAX_OPS * machine.tiles_at_once / machine.vector_ops_per_s
     key_s = entry / _fed(machine, op, c.cache_elements_per_cycle) + rows * pair_s
     bandwidth = c.memory_share * machine.memory_bytes_per_s
     cache_s = units * reach * entry * op.kv_cache.bytes_per_element / bandwidth
@@ -141,7 +141,7 @@ def _few(machine: Machine, op: Attention) -> tuple[Real, Real]:
     best: Real = np.inf
     for splits in SPLITS:
         keys = np.ceil(reach / (splits * KEYS)) * KEYS
-        busy = np.maximum(1.0, np.ceil(units * (splits / machine.cores))) * (fill_s + keys * key_s)
+        busy = np.maximum(1.0, np.ceil(units * (splits / machine.tiles_at_once))) * (fill_s + keys * key_s)
         whole = _overlapped(busy, cache_s)
         if splits > 1:
             whole = whole + c.attention_split_s + splits * 4.0 * outputs / bandwidth

@@ -16,7 +16,7 @@ import tomli_w
 from presilicon.chip import load
 from presilicon.errors import ChipError
 from presilicon.estimate.constants import family
-from presilicon.estimate.intervals import OTHER
+from presilicon.estimate.intervals import OTHER, UNKNOWN
 from presilicon.files import write_whole
 from presilicon.validate.bench import Library
 from presilicon.validate.facts import Table
@@ -101,7 +101,8 @@ def _across(gathered: _Ratios, kernels: Mapping[str, Table]) -> None:
 def intervals(read: Sequence[Table]) -> dict[str, dict[str, Any]]:
     """Intervals by family and by what was estimated, from all tables.
 
-    Those of ``other`` are never narrower than any family's own.
+    Those of ``other`` are never narrower than any family's own; where one family alone was measured, nothing is known of
+    others, and they are not narrower than ``UNKNOWN`` either.
     """
     gathered = _Ratios()
     kernels = {table.kind: table for table in read if table.kind in BENCHES}
@@ -124,6 +125,9 @@ def intervals(read: Sequence[Table]) -> dict[str, dict[str, Any]]:
             if name != OTHER and what in other:
                 other[what]["low"] = min(other[what]["low"], entry["low"])
                 other[what]["high"] = max(other[what]["high"], entry["high"])
+    for what, entry in other.items():
+        if sum(what in entries for name, entries in result.items() if name != OTHER) < 2:
+            entry["low"], entry["high"] = min(entry["low"], UNKNOWN.low), max(entry["high"], UNKNOWN.high)
     return result
 
 
