@@ -12,7 +12,7 @@ from importlib import resources
 import numpy as np
 
 from presilicon.chip import Chip
-from presilicon.dtypes import BF16, FP8, FP16, INT4, NVFP4, Formats, number_format
+from presilicon.dtypes import BF16, FP8, INT4, INT8, NVFP4, Formats, number_format
 
 _PUBLISHED = resources.files("presilicon") / "data" / "published"
 
@@ -164,15 +164,15 @@ def language_formats(chip: Chip, precision: str) -> Formats | None:
     """The formats a chip serves a language model in; fp8 caches where it multiplies fp8, else 16-bit ones."""
     has = chip.peak_ops_per_s
     stated = _stated(precision)
-    if "int4" in stated and "fp8" not in stated:
-        return Formats(INT4, BF16 if "bf16" in has else FP16, FP8 if "fp8" in has else BF16)
+    if "int4" in stated and "fp8" not in stated:  # weights only: the matrix unit multiplies 16 bits
+        wide = "bf16" if "bf16" in has else "fp16"
+        return Formats(INT4, number_format(wide), FP8 if "fp8" in has else BF16) if wide in has else None
     if ("nvfp4" in stated or not stated) and ("nvfp4" in has or "mxfp4" in has):
         return Formats(NVFP4, NVFP4, FP8)
     if ("fp8" in stated or not stated or "nvfp4" in stated) and "fp8" in has:
         return Formats(FP8, FP8, FP8)
     if "int8" in has and ("int8" in stated or not stated):
-        wide = number_format("int8")
-        return Formats(wide, wide, BF16)
+        return Formats(INT8, INT8, BF16)
     for name in ("bf16", "fp16"):
         if name in has:
             return Formats(number_format(name), number_format(name), BF16)

@@ -1,6 +1,7 @@
 """Constants of compiled engines and serving software by family, fitted on MLPerf rows that are not held back.
 
-Run as ``python -m presilicon.validate.fit_mlperf`` it fits every family and writes the constants into ``data/families``.
+Run as ``python -m presilicon.validate.fit_mlperf`` it fits every family and writes the constants into ``data/families``; with
+``--leave-one-out``, every family without each of its chips, into ``data/validation/mlperf_left_out.toml``.
 The Server scenario is left out of the fit altogether: it is predicted by queueing over what the others gave.
 """
 
@@ -23,6 +24,7 @@ from presilicon.validate.facts import Table, shipped
 from presilicon.validate.fit import Fit, fit_constants
 from presilicon.validate.refit import _data, with_values
 
+LEAVE_ONE_OUT = "--leave-one-out"
 # Fitted where networks were run: time between operators, share of the peak, the host's work, spread of one sample.
 ENGINE = ("network_launch_s", "network_share", "query_s")
 # Families whose serving was measured point by point (serving.csv decides their slowdown).
@@ -52,11 +54,12 @@ def rows_of(table: Table, name: str, without: str = "", held: bool = False) -> T
     keep = (first.reason == "") & (table["scenario"] != "Server") & (table["scenario"] != "Interactive")
     if not held:
         keep &= ~first.held
-    members = {chip for chip in set(first.chip.tolist()) if _family(chip) == name and chip != without}
+    members = {chip for chip in set(first.chip.tolist()) if family_of(chip) == name and chip != without}
     return table.take(keep & np.isin(first.chip, list(members)))
 
 
-def _family(chip: str) -> str:
+def family_of(chip: str) -> str:
+    """The family of a chip by name; empty where the library does not know it."""
     try:
         return chips.load(chip).family
     except ChipError:
@@ -120,7 +123,12 @@ def main() -> None:
     """Fit every family that has rows, and write the constants into the package's data."""
     table = shipped("mlperf")
     only = set(sys.argv[1:])
-    present = sorted({_family(c) for c in set(mlperf.rows_reason(table).chip.tolist())} - {""})
+    if LEAVE_ONE_OUT in only:
+        from presilicon.validate import mlperf_left_out
+
+        mlperf_left_out.write(table, only - {LEAVE_ONE_OUT})
+        return
+    present = sorted({family_of(c) for c in set(mlperf.rows_reason(table).chip.tolist())} - {""})
     for name in present:
         if only and name not in only:
             continue

@@ -38,6 +38,8 @@ Over = Mapping[str, Mapping[str, float]]
 BATCHES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
 TOKEN_BATCHES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0)
 TENSOR = (1, 2, 4, 8)
+# Interval of a fixed-rate stream (v0.5, v0.7) where the rules name none for a network: that of most (section 2 of the rules).
+STREAM_MS = 50.0
 # Share of the host link's bandwidth that copies reach (PCIe: headers of 24 bytes on payloads of 128 to 256).
 HOST_SHARE = 0.85
 # Power limit of a system tuned for performance per watt, over the TDP: fitted on the power-tuned rows.
@@ -100,8 +102,13 @@ LONG_TEXT = 1.4
 
 
 @lru_cache(maxsize=4096)
-def token_times(setting: Setting, name: str, formats: Formats, p: Parallelism) -> scenario.TokenTimes | None:
-    """Seconds of a group of chips for steps of a benchmark's language model; None where it does not fit or divide."""
+def token_times(
+    setting: Setting, name: str, formats: Formats, p: Parallelism, crowded: bool = False
+) -> scenario.TokenTimes | None:
+    """Seconds of a group of chips for steps of a benchmark's language model; None where it does not divide, or fit.
+
+    ``crowded``: a model that does not fit is taken to do so, for one request.
+    """
     found, benchmark = setting.machine(), benchmarks()[name]
     model = frontend.load(benchmark.language_model)
     assert not isinstance(model, Network)
@@ -115,7 +122,7 @@ def token_times(setting: Setting, name: str, formats: Formats, p: Parallelism) -
     each = np.asarray(cost.kv_cache_bytes) / np.array(TOKEN_BATCHES)
     room = (cost.memory_limit_bytes - fixed) / each
     most = int(np.max(np.minimum(np.floor(room), TOKEN_BATCHES)))
-    if most < 1:
+    if most < 1 and not crowded:
         return None
     decode, prefill = (np.broadcast_to(v, len(TOKEN_BATCHES)) for v in (cost.time_per_output_token_s, cost.prefill_s))
     scale = float(p.data)
@@ -123,7 +130,7 @@ def token_times(setting: Setting, name: str, formats: Formats, p: Parallelism) -
         tuple(b * scale for b in TOKEN_BATCHES),
         tuple(float(v) for v in decode),
         tuple(float(v) for v in prefill),
-        int(most * scale),
+        int(max(most, 1) * scale),
     )
 
 
@@ -152,30 +159,46 @@ def _language_value(setting: Setting, b: Benchmark, formats: Formats, row: Mappi
         if best is not None and not single and times.steady_tokens_per_s(b.output_tokens) * replicas < best:
             continue  # no scenario gives more than a steady stream
         value = _language_scenario(times, b, row["scenario"], replicas)
-        if value is not None and value > 0:
+        if value > 0:
             best = value if best is None else (min(best, value) if single else max(best, value))
+    best = best or _one_at_a_time(setting, b, formats, row, experts)
     if best is None or single:
         return best if best is None else best * (1e3 if row["unit"] == "ms" else 1.0)
     return best if row["unit"] == "tokens/s" else best / b.output_tokens
 
 
-def _language_scenario(times: scenario.TokenTimes, b: Benchmark, name: str, replicas: int) -> float | None:
+def _one_at_a_time(setting: Setting, b: Benchmark, formats: Formats, row: Mapping[str, Any], experts: bool) -> float | None:
+    """Least a system gives: one request in flight a replica, whatever bounds it misses and however full the memory is.
+
+    For results whose bounds no rate meets by the estimate, or whose model finds no room: they were measured all the same.
+    """
+    found = []
+    for p in groupings(experts, int(row["total_accelerators"])):
+        times = token_times(setting, b.name, formats, p, True)
+        if times is not None and row["scenario"] == "SingleStream":
+            found.append(-_language_scenario(times, b, "SingleStream", 1))
+        elif times is not None:
+            whole = times.prefill_s[0] + (b.output_tokens - 1) * times.decode_s[0]
+            found.append(times.batches[0] * b.output_tokens / whole * (int(row["total_accelerators"]) // p.chips))
+    return abs(max(found)) if found else None
+
+
+def _language_scenario(times: scenario.TokenTimes, b: Benchmark, name: str, replicas: int) -> float:
     if name == "SingleStream":
         return times.prefill_at(1) + (b.long_output_tokens - 1) * times.decode_at(1)
-    if name == "Offline":
-        return times.steady_tokens_per_s(b.output_tokens) * replicas
+    steady = times.steady_tokens_per_s(b.output_tokens) * replicas
     kind = name.lower()
     ttft, tpot = b.bound_s(kind, "ttft"), b.bound_s(kind, "tpot")
     whole = b.bound_s(kind, "latency")
     if whole is not None:  # one bound on the whole answer
         ttft, tpot = whole / 2, whole / 2 / b.output_tokens
-    if ttft is None or tpot is None:
-        return None
+    if name == "Offline" or ttft is None or tpot is None:  # the rules set no bound
+        return steady
     longest = b.fact("max_output_tokens") or 4 * b.output_tokens
     return scenario.token_server_per_s(times, b.output_tokens, longest, ttft, tpot) * replicas
 
 
-def _network_value(setting: Setting, b: Benchmark, formats: tuple[Formats, ...], row: Mapping[str, Any]) -> float | None:
+def _network_value(setting: Setting, b: Benchmark, formats: tuple[Formats, ...], row: Mapping[str, Any]) -> float:
     total, name, unit = int(row["total_accelerators"]), row["scenario"], row["unit"]
     longest, overlapped = name in ("SingleStream", "MultiStream"), name == "Offline"
     runs = [network_times(setting, b.name, one, longest, overlapped) for one in formats]
@@ -186,14 +209,13 @@ def _network_value(setting: Setting, b: Benchmark, formats: tuple[Formats, ...],
     if name == "SingleStream":
         return scenario.single_stream_s(times) * scale
     if name == "MultiStream" and unit == "streams":
-        interval = b.fact("multistream_interval_ms_v0.7")
-        return None if interval is None else scenario.streams(times, total, interval / 1e3)
+        return scenario.streams(times, total, (b.fact("multistream_interval_ms_v0.7") or STREAM_MS) / 1e3)
     if name == "MultiStream":
         return scenario.multi_stream_s(times, total) * scale
     bound = b.bound_s("server", "latency")
+    if bound is None:  # the rules set none
+        return scenario.offline_per_s(times, total)
     early = row["round"] in ("v0.5", "v0.7") and b.workload == "bert"
-    if bound is None:
-        return None
     # Where the estimate says that no rate meets the bound, what is predicted is the rate that misses it least.
     return scenario.server_per_s(times, total, bound, 97.0 if early else 99.0) or total / times.at(1)
 
@@ -219,7 +241,8 @@ def _value(name: str, key: tuple[tuple[str, Any], ...], over_key: tuple[Any, ...
         if not run:
             return 0.0, SKIPPED["chip"]
         value = _network_value(setting, b, run, row)
-    return (value, "") if value else (0.0, "no rate meets the benchmark's bounds on this system by the estimate")
+    # What remains is a model in formats that no published rate of the chip can multiply.
+    return (value, "") if value else (0.0, SKIPPED["chip"])
 
 
 _KEY = ("round", "benchmark", "scenario", "unit", "total_accelerators", "precision", "power_tuned", "system")
