@@ -4,7 +4,7 @@ Two schedules. *Many* new positions (prefill, encoders): blocks of query rows of
 keys that a block sees; what is taken in and written out moves before and after. *Few* (decode, speculative decode): the
 query heads that share a KV head are the rows of one tile, the cache streams past it, and a long cache is split among cores
 whose partial results are then combined. Rows of a block and number of splits are those that take least time, as a tuned
-library would choose.
+library would choose. A core with the array of several counts as several (``Machine.tiles_at_once``), as it does for matmul.
 
 More bandwidth, cores or clock is never slower and more tokens never faster by construction: each candidate's time obeys
 that, and minimum and maximum keep it.
