@@ -103,8 +103,26 @@ def _print(tables: Sequence[Mapping[str, Any]]) -> None:
         fold="what",
     )
     for t in tables:
+        if "points" in t:
+            say()
+            _points(t["points"])
+    for t in tables:
         for s in t["skipped"]:
             say(f"{t['table']}: {s['rows']} rows skipped: {s['reason']}")
+
+
+def _points(entries: Sequence[Mapping[str, Any]]) -> None:
+    from presilicon.units import percent, si
+
+    def shown(value: float, unit: str) -> str:
+        return si(value, unit) if unit == "s" else f"{value:.0f} {unit}"
+
+    rows = []
+    for e in entries:
+        values = (shown(e["measured"], e["unit"]), shown(e["predicted"], e["unit"]))
+        rows.append((str(e["name"]), *values, percent(e["error"]), "inside" if e["inside"] else "outside"))
+    columns = ("point", "measured", "predicted", "error", "interval or bar")
+    print_table(columns, rows, right=columns[1:4], fold="point")
 
 
 def _claims(as_json: bool, markdown: str | None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,16 @@ _WHAT = {
     "attention": "Attention kernels, prefill and decode.",
     "collective": "Collectives among 2, 4 and 8 chips. The roofline is 80 % of the links, plus 3 us.",
     "serving": "Time per output token (TPOT) of served models. Time to first token is reported beside it: it holds queueing.",
-    "mlperf": "MLPerf Inference, closed division, v0.5 to v6.1: the scenario run in virtual time over the estimate.",
+    "mlperf": "MLPerf Inference, closed division, v0.5 to v6.1: the scenario run in virtual time over the estimate. The "
+    "Server scenario was in no fit. Left-out constants: `python -m presilicon.validate.fit_mlperf --leave-one-out`.",
+    "points": "Single published measurements that no fit saw. A layer is predicted as its authors ran it (eager PyTorch, no "
+    "fused attention, each call at the cost they published; a sum of operators timed one by one), and beside it as a serving "
+    "stack of today would run it; it has a bar. A service is predicted by the estimate alone, within the estimate's interval.",
 }
 
 
 # Tables whose chips have many labels with few rows each: by chip, and by label, instead of both together.
-_MANY = ("serving", "mlperf")
+_MANY = ("serving", "mlperf", "points")
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -88,11 +92,16 @@ def _rows_of(report: TableReport, chip: str) -> int:
 
 
 def _left_out(report: TableReport) -> str:
-    rows = [
-        (e["chip"], e["format"], ", ".join(e["fitted_on"]) or f"the family {e['family']}", e["rows"], percent(e["median_ape"]))
-        for e in report.leave_one_out
-    ]
-    return "Left out:\n\n" + _table(("chip", "what", "constants from", "rows", "median APE"), rows)
+    more = any("over_usual" in e for e in report.leave_one_out)
+    rows = []
+    for e in report.leave_one_out:
+        origin = ", ".join(e["fitted_on"]) or (f"the family {e['family']}" if e["family"] else "the others of each family")
+        row = [e["chip"], e["format"], origin, e["rows"], percent(e["median_ape"])]
+        if more:
+            row += [percent(e["usual_median_ape"]), "-" if e["over_usual"] is None else f"{e['over_usual']:.2f}"]
+        rows.append(row)
+    head = ["chip", "what", "constants from", "rows", "median APE", *(["with its own", "ratio"] if more else [])]
+    return "Left out:\n\n" + _table(head, rows)
 
 
 def _constants(report: TableReport) -> str:
@@ -116,12 +125,48 @@ def _extra(report: TableReport) -> str:
         text += "Matmuls past 2e12 FLOP:\n\n" + _table(head, rows) + "\n"
     if "ttft_median_ape" in report.extra:
         text += f"Time to first token: median APE {percent(report.extra['ttft_median_ape'])}.\n"
+    if "parts" in report.extra:
+        head = ("rows", "number", "median APE", "90 % under", "bias")
+        names = {"all_rows": "all predicted", "held_back": "held back", "not_held_back": "not held back", "server": "Server"}
+        figures = [
+            (names[key], e["rows"], percent(e["median_ape"]), percent(e["p90_ape"]), percent(e["bias"]))
+            for key, e in report.extra["parts"].items()
+        ]
+        text += _table(head, figures) + "\n"
     if isinstance(report.spearman, list) and report.spearman:
-        ranked = [(e["group"], e["chips"], "-" if e["spearman"] is None else f"{e['spearman']:.3f}") for e in report.spearman]
-        text += "Ranks, on each chip's best row:\n\n" + _table(("benchmark, scenario, unit", "chips", "Spearman"), ranked)
+        text += _ranks(report.spearman)
     elif isinstance(report.spearman, float):
         text += f"Spearman's rank correlation, all scored rows: {report.spearman:.3f}.\n"
     return text
+
+
+def _ranks(entries: Sequence[Mapping[str, Any]]) -> str:
+    def shown(value: float | None) -> str:
+        return "-" if value is None else f"{value:.3f}"
+
+    ranked = [(e["group"], e["chips"], shown(e["spearman"]), shown(e.get("without_contradictory"))) for e in entries]
+    head = ("benchmark, scenario, unit", "chips", "Spearman", "without contradictory rows")
+    text = "Ranks, on each chip's best row:\n\n" + _table(head, ranked)
+    wrong = [row for e in entries for row in e.get("contradictory", ())]
+    if wrong:
+        text += "\nContradictory: a single sample takes longer than eight do on the same system: " + "; ".join(wrong) + ".\n"
+    return text
+
+
+def _points(entries: Sequence[Mapping[str, Any]]) -> str:
+    def shown(value: float | None, unit: str) -> str:
+        if value is None:
+            return "-"
+        return f"{value * 1e3:.4g} ms" if unit == "s" else f"{value:,.0f} {unit}"
+
+    rows = []
+    for e in entries:
+        figures = [shown(e[key], e["unit"]) for key in ("measured", "predicted", "low", "high", "modern")]
+        inside = f"{'yes' if e['inside'] else 'no'}" + (f" ({percent(e['bar'], 0)})" if e["bar"] else "")
+        error = ("+" if e["error"] >= 0 else "") + percent(e["error"])
+        rows.append((e["name"], e["how"], *figures[:2], error, f"{figures[2]} to {figures[3]}", inside, figures[4]))
+    head = ("point", "how", "measured", "predicted", "error", "expected", "inside (bar)", "by a stack of today")
+    return _table(head, rows) + "\n" + "\n".join(f"- {e['name']}: {e['source']}" for e in entries) + "\n"
 
 
 def _by_label(found: Predictions) -> str:
@@ -135,8 +180,8 @@ def _by_label(found: Predictions) -> str:
 
 def _section(report: TableReport, found: Predictions) -> str:
     parts = [f"## {report.table}\n", _WHAT[report.table] + f" File: `{Path(report.path).name}`, {report.rows} rows.\n"]
-    parts.append(_by_chip(report))
-    if report.table in _MANY:
+    parts.append(_points(report.extra["points"]) if "points" in report.extra else _by_chip(report))
+    if report.table in ("serving", "mlperf"):
         parts.append(_by_label(found))
     if report.skipped:
         parts.append(_table(("skipped because", "rows"), [(s["reason"], s["rows"]) for s in report.skipped]))

@@ -18,11 +18,8 @@ from presilicon.validate import power
 from presilicon.validate.bench import LIBRARY
 from presilicon.validate.facts import COLUMNS, Table, folder, tables
 from presilicon.validate.refit import BENCHES, fitted
-from presilicon.validate.score import Predictions, TableReport, score, spearman, table_report
+from presilicon.validate.score import Predictions, TableReport, score, table_report
 from presilicon.validate.spread import LeftOut, left_out
-
-# Chips that a benchmark must list before its ranks are compared.
-LEAST_RANKED = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,7 +75,7 @@ def predict(table: Table) -> Predictions:
 def validate(
     paths: Sequence[str | Path] = (), facts: str | Path | None = None, *, leave_one_out: bool = True
 ) -> ValidationReport:
-    """Predict and score the tables of the files given, or with none those of the facts folder and MLPerf's.
+    """Predict and score the tables of the files given, or with none those of the facts folder, MLPerf's, and single points.
 
     ``leave_one_out`` refits constants once per chip (tens of seconds for the whole folder). FactsError names the first
     broken row.
@@ -87,46 +84,41 @@ def validate(
     found = tuple(predict(table) for table in read)
     kernels = {table.kind: table for table in read if table.kind in BENCHES}
     left = left_out(kernels) if leave_one_out and kernels else {}
-    reports = tuple(_report(one, left.get(one.table.kind, [])) for one in found)
-    return ValidationReport(reports, found)
+    reports = tuple(_report(one, left.get(one.table.kind, []), leave_one_out) for one in found)
+    if paths:
+        return ValidationReport(reports, found)
+    from presilicon.validate import points
+
+    single = points.points()
+    rest = points.predict(single)
+    report = table_report(rest, extra={"points": [point.to_json() for point in single]})
+    return ValidationReport((*reports, replace(report, spearman=None)), (*found, rest))
 
 
-def _report(found: Predictions, left: list[LeftOut]) -> TableReport:
+def _report(found: Predictions, left: list[LeftOut], leave_one_out: bool) -> TableReport:
     entries = [entry for one in left for entry in one.to_json()]
     report = table_report(found, leave_one_out=entries, constants=constants_of_families(found), extra=_extra(found))
-    return replace(report, spearman=ranks(found)) if found.table.kind == "mlperf" else report
+    if found.table.kind != "mlperf":
+        return report
+    from presilicon.validate import mlperf_left_out, mlperf_report
+
+    without = mlperf_left_out.entries(found) if leave_one_out else []
+    return replace(report, spearman=mlperf_report.ranks(found), leave_one_out=without)
 
 
 def _extra(found: Predictions) -> dict[str, Any]:
     if found.table.kind == "power":
         return {"large_matmuls": power.large_j_per_flop(found)}
+    if found.table.kind == "mlperf":
+        from presilicon.validate import mlperf_report
+
+        return {"parts": mlperf_report.parts(found)}
     if found.table.kind == "serving":
         from presilicon.validate import serving
 
         ttft = serving.predict_ttft(found.table)
         return {"ttft_median_ape": score(ttft.measured[ttft.scored], ttft.predicted[ttft.scored]).median_ape}
     return {}
-
-
-def ranks(found: Predictions) -> list[dict[str, Any]]:
-    """Spearman's rank correlation per benchmark, scenario and unit with enough chips, on each chip's best row.
-
-    A rate counts per accelerator; the best row is that of the highest rate, or of the lowest latency.
-    """
-    count = np.where(np.isin(found.table["unit"], ("ms", "s")), 1.0, found.table["total_accelerators"])
-    measured, predicted = found.measured / count, found.predicted / count
-    entries = []
-    for label in sorted(set(found.label[found.used].tolist())):
-        rows = np.flatnonzero(found.used & (found.label == label))
-        sign = -1.0 if found.table["unit"][rows[0]] in ("ms", "s") else 1.0
-        best: dict[str, int] = {}
-        for i in rows.tolist():
-            if found.chip[i] not in best or sign * measured[i] > sign * measured[best[found.chip[i]]]:
-                best[found.chip[i]] = i
-        if len(best) >= LEAST_RANKED:
-            chosen = list(best.values())
-            entries.append({"group": label, "chips": len(best), "spearman": spearman(measured[chosen], predicted[chosen])})
-    return entries
 
 
 _UNITS = {
