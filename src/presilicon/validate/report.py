@@ -67,9 +67,11 @@ def predict(table: Table) -> Predictions:
         from presilicon.validate import mlperf
 
         return mlperf.predict(table)
-    from presilicon.validate import serving
+    from presilicon.validate import fit_mlperf, serving
 
-    return serving.predict(table)
+    found = serving.predict(table)
+    strange = np.array([_family(str(chip)) not in fit_mlperf.SERVED for chip in found.chip])
+    return replace(found, held=found.held | strange)
 
 
 def validate(
