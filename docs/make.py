@@ -1,7 +1,7 @@
 """Make the figures of the documents anew: ``python docs/make.py``; with ``--check``, only say which are out of date.
 
-Pages that list (models, chips) are written whole. In the others, each console block that begins with ``$ presilicon`` is run
-and its output put below the command.
+Pages that list (models, chips, claims) are written whole. In the others, each console block that begins with ``$ presilicon``
+is run and its output put below the command.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from presilicon import chip
 from presilicon.cli import main as presilicon
 from presilicon.cli.chips import MAIN_COLUMNS, main_figures
 from presilicon.frontend import listing
+from presilicon.validate.claims import claims, page
 
 DOCS = Path(__file__).resolve().parent
 BLOCK = re.compile(r"```console\n(\$ presilicon [^\n]*)\n.*?```", re.DOTALL)
@@ -51,7 +52,7 @@ def chips_page() -> str:
 
 def pages() -> dict[Path, str]:
     """Every page that has figures, as it should be."""
-    found = {DOCS / "models.md": listing.page(), DOCS / "chips.md": chips_page()}
+    found = {DOCS / "models.md": listing.page(), DOCS / "chips.md": chips_page(), DOCS / "claims.md": page(claims())}
     for path in (DOCS.parent / "README.md", *sorted(DOCS.glob("*.md"))):
         text = found.get(path) or path.read_text(encoding="utf-8")
         found[path] = BLOCK.sub(lambda match: answered(match.group(1)), text)

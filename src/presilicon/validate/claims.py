@@ -207,7 +207,7 @@ HEAD = """# Three claims, checked
 
 Claims about three chips that rest on MLPerf Inference, on the rows of the published results that they concern (and on the
 same rows as they are predicted). A ratio above 1 says that the chip of the claim is ahead; rates are taken per card. A claim
-is printed to one decimal, so it holds from half a step below. Regenerate this page with
+is printed to one decimal, so it holds from half a step below. Regenerate this page with `python docs/make.py`, or with
 
     presilicon validate --claims --markdown docs/claims.md
 """
