@@ -20,8 +20,9 @@ BF16, EIGHT = Formats(), Formats(FP8, FP8, FP8)
 FIGURES = ("prefill_s", "time_per_output_token_s", "latency_s", "energy_j", "memory_bytes", "power_w", "tokens_per_s")
 
 loads = st.builds(Load, st.integers(1, 200), st.integers(1, 6000), st.integers(1, 1500))
-ways = st.sampled_from([Parallelism(), Parallelism(tensor=4), Parallelism(pipeline=2), Parallelism(tensor=2, data=2, expert=4)])
-often = settings(max_examples=25, deadline=None)
+PIPELINES = [Parallelism(pipeline=2), Parallelism(pipeline=4)]
+ways = st.sampled_from([Parallelism(), Parallelism(tensor=4), *PIPELINES, Parallelism(tensor=2, data=2, expert=4)])
+often = settings(max_examples=40, deadline=None)
 
 
 @given(machines(), st.sampled_from(sorted(MODELS)), loads, ways)
