@@ -146,6 +146,14 @@ def test_a_pipeline_answers_later_and_holds_more():
         service_cost(H100, LLAMA, Load(), formats=BF16, parallelism=Parallelism(pipeline=5))
 
 
+@pytest.mark.parametrize("stages", [2, 4, 8])
+def test_one_request_more_is_never_faster_in_a_pipeline(stages):
+    batch = np.arange(1, 4 * stages)
+    cost = service_cost(H100, LLAMA, Load(batch, 16, 16), formats=BF16, parallelism=Parallelism(pipeline=stages))
+    for figure in ("prefill_s", "time_per_output_token_s", "latency_s"):
+        assert np.all(np.diff(getattr(cost, figure)) >= 0), figure
+
+
 def test_beams_cost_their_cache_and_their_steps():
     one, four = (service_cost(H100, LLAMA, Load(4, 512, 64, beams=b), formats=BF16) for b in (1, 4))
     assert float(four.prefill_s) == float(one.prefill_s)
