@@ -22,14 +22,16 @@ from presilicon.errors import ParallelismError, PresiliconError, WorkloadError
 from presilicon.estimate import Load, Machine, machine, pass_cost, service_cost, stack
 from presilicon.estimate.intervals import interval
 from presilicon.estimate.reporting import DEFAULT_INPUT_TOKENS, DEFAULT_OUTPUT_TOKENS, ways
-from presilicon.estimate.service import ServiceCost
+from presilicon.estimate.service import USABLE_MEMORY, ServiceCost
 from presilicon.evidence import published
 from presilicon.frontend.language import LanguageModel
 from presilicon.frontend.network import Network
 from presilicon.mapping import Parallelism
 from presilicon.ranking import Entry, Ranking
+from presilicon.units import si
 
-BATCHES = tuple(float(2**i) for i in range(11))
+# Requests in flight that are tried: a thousand on each of eight chips at most.
+BATCHES = tuple(float(2**i) for i in range(14))
 DEFAULT_CHIPS = 8
 # Bounds where none are given: MLPerf's server scenario of Llama2-70B (inference_policies, inference_rules.adoc).
 DEFAULT_TTFT_S, DEFAULT_TPOT_S = 2.0, 0.2
@@ -74,10 +76,18 @@ def workload(path: str) -> dict[str, Any]:
     if "formats" in table:
         if not isinstance(table["formats"], list) or not all(isinstance(f, str) for f in table["formats"]):
             raise WorkloadError(f"formats is {table['formats']!r}", where=path, hint='a list such as ["bf16", "fp8"]')
+        if not table["formats"]:
+            raise WorkloadError("formats is empty", where=path, hint="leave it out to allow all that the chips have")
         table["formats"] = tuple(table["formats"])
     for key, value in table.items():
         if key != "formats" and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise WorkloadError(f"{key} is {value!r}", where=path, hint="a number")
+    try:
+        Limits(**table)
+        for name in table.get("formats", ()):
+            Formats.parse(name)
+    except PresiliconError as error:
+        raise error.at(path) from None
     return table
 
 
@@ -89,12 +99,16 @@ def match(model: LanguageModel | Network, **options: Any) -> Ranking:
     given = dict(options)
     operation = defaults(given.pop("years", None), given.pop("usd_per_kwh", None), given.pop("pue", None))
     path = given.pop("workload", None)
-    limits = Limits(**((workload(path) if path else {}) | given))
+    given = (workload(path) if path else {}) | given
+    limits = Limits(**given)
     library = chips.library()
     ready = [c for c in library if not c.missing()]
     blank = [Entry(chip=c.name, reason="not published: " + ", ".join(c.missing())) for c in library if c.missing()]
     if isinstance(model, Network):
-        entries = [_network_entry(model, c, limits, operation) for c in ready]
+        for name in ("output_tokens", "tpot_s"):
+            if given.get(name) is not None:
+                raise WorkloadError(f"{model.name} generates no tokens", hint=f"leave {name} out")
+        entries = [_network_entry(model, c, limits, operation, given.get("input_tokens")) for c in ready]
     else:
         if limits.input_tokens + limits.output_tokens > model.max_tokens:
             raise WorkloadError(
@@ -154,7 +168,8 @@ def _usable(c: Chip, formats: Formats, p: Parallelism) -> bool:
     sixteen = "bf16" in has or "fp16" in has  # attention's probabilities need them whatever the weights are
     native = sixteen and (wide in has or wide in ("bf16", "fp16"))
     together = c.link.chips if c.link and c.link.chips else None
-    return native and (together is None or p.tensor <= together or p.tensor == 1)
+    joined = p.tensor * (p.data if p.expert > 1 else 1)
+    return native and (together is None or joined <= together or joined == 1)
 
 
 def _no_format(c: Chip) -> str:
@@ -213,11 +228,15 @@ def _take(
 
     decode, prefill = grid(cost.time_per_output_token_s), grid(cost.prefill_s)
     one = prefill[:, :1]
-    # As in validation of serving: a request's tokens wait for the prompts of the others in flight.
-    tpot = decode + (batch - 1) * one / limits.output_tokens
+    # As in validation of serving: a request's tokens wait for the prompts of the others in flight on its replica, which follow
+    # one another through its stages.
+    others = np.maximum(batch / p.data - 1.0, 0.0) / p.pipeline
+    tpot = decode + others * one / limits.output_tokens
     ttft = one + decode
     tokens = batch / tpot
-    per_request = grid(cost.prefill_j)[:, :1] + (limits.output_tokens - 1) * grid(cost.decode_j) / batch
+    full = min(int(np.log2(p.data * p.pipeline)), len(BATCHES) - 1)  # as many prompts as are worked on at once
+    per_request = grid(cost.prefill_j)[:, full : full + 1] / batch[full]
+    per_request = per_request + (limits.output_tokens - 1) * grid(cost.decode_j) / batch
     per_token = per_request / limits.output_tokens
     power = tokens * per_token
     fits = np.broadcast_to(np.asarray(cost.fits), shape)
@@ -251,9 +270,7 @@ def _reason(
         needed = np.broadcast_to(np.asarray(cost.memory_bytes), shape)[row, 0]
         limit = np.broadcast_to(np.asarray(cost.memory_limit_bytes), shape)[row, 0]
         enough = int(np.ceil(p.chips * needed / limit))
-        return (
-            f"needs {needed / 1e9:.0f} GB a chip of {p.chips}, usable {limit / 1e9:.0f} GB: about {enough} chips would hold it"
-        )
+        return f"needs {si(needed, 'B')} a chip of {p.chips}, usable {si(limit, 'B')}: about {enough} chips would hold it"
     ok = fits
     for name, values, bound, unit in (
         ("time to first token", ttft, limits.ttft_s, "s"),
@@ -307,8 +324,8 @@ def _terms(model: LanguageModel, c: Chip, point: _Point, limits: Limits) -> Mapp
     return terms
 
 
-def _network_entry(model: Network, c: Chip, limits: Limits, operation: Operation) -> Entry:
-    """One chip on a network without tokens: samples stand for tokens, the latency of the batch for the first one."""
+def _network_entry(model: Network, c: Chip, limits: Limits, operation: Operation, tokens: int | None) -> Entry:
+    """One chip on a network without tokens: samples (of ``tokens``) stand for tokens, the batch's latency for the first one."""
     batch = np.array(BATCHES)
     best: Entry | None = None
     reason = "no number format of the chip is allowed"
@@ -318,14 +335,21 @@ def _network_entry(model: Network, c: Chip, limits: Limits, operation: Operation
         formats = Formats.parse(name)
         try:
             found = machine(c)
-            cost = pass_cost(found, model.inference(batch=batch, formats=formats))
+            cost = pass_cost(found, model.inference(batch=batch, formats=formats, tokens=tokens))
             latency = np.asarray(cost.latency_s) + found.constants.query_s
             energy = np.asarray(cost.energy_j(found))
+        except WorkloadError:
+            raise
         except PresiliconError as error:
             reason = str(error)
             continue
         rate, power = batch / latency, energy / latency
-        good = np.ones(len(batch), dtype=bool)
+        needed = np.broadcast_to(np.asarray(cost.graph.weight_bytes + cost.graph.activation_bytes), batch.shape)
+        good = needed <= found.memory_bytes * USABLE_MEMORY
+        if not good.any():
+            usable = float(found.memory_bytes) * USABLE_MEMORY
+            reason = f"needs {si(float(needed[0]), 'B')} for one sample, usable {si(usable, 'B')}"
+            continue
         for value, bound in ((latency, limits.ttft_s), (power, limits.max_power_w)):
             if bound is not None:
                 good &= value <= bound

@@ -8,7 +8,7 @@ import numpy as np
 
 from presilicon.chip import Chip
 from presilicon.dtypes import Formats, number_format
-from presilicon.errors import FormatError, ParallelismError, WorkloadError
+from presilicon.errors import CapacityError, FormatError, ParallelismError, WorkloadError
 from presilicon.estimate.energy import cost_energy_j, static_w
 from presilicon.estimate.intervals import interval
 from presilicon.estimate.machine import Machine, machine
@@ -19,6 +19,7 @@ from presilicon.frontend.language import LanguageModel
 from presilicon.frontend.network import Network
 from presilicon.mapping import Parallelism
 from presilicon.report import EstimateReport, OperatorLine
+from presilicon.units import si
 
 DEFAULT_INPUT_TOKENS, DEFAULT_OUTPUT_TOKENS = 1024, 128
 
@@ -37,7 +38,10 @@ def formats_for(model: LanguageModel | Network, weights: str | None, activations
 
 
 def ways(model: LanguageModel, chips: int, most_tensor: int = 64) -> Iterator[Parallelism]:
-    """Ways to share a model among ``chips`` chips: tensor by powers of two and what else divides the heads, then stages."""
+    """Ways to share a model among ``chips`` chips: tensor parallelism that divides them, then stages.
+
+    A mixture's experts are also spread by expert, over tensor parallel chips or over replicas of everything else.
+    """
     experts = any(isinstance(block.feed_forward, Experts) for block in model.blocks)
     for tensor in (t for t in range(1, min(chips, most_tensor) + 1) if chips % t == 0):
         stages = chips // tensor
@@ -45,6 +49,8 @@ def ways(model: LanguageModel, chips: int, most_tensor: int = 64) -> Iterator[Pa
             yield Parallelism(tensor=tensor, pipeline=stages)
             if experts and tensor > 1:
                 yield Parallelism(tensor=tensor, pipeline=stages, expert=tensor)
+        if experts and stages > 1:
+            yield Parallelism(tensor=tensor, data=stages, expert=chips)
 
 
 def best_way(found: Machine, model: LanguageModel, load: Load, formats: Formats, chips: int) -> Parallelism:
@@ -60,7 +66,10 @@ def best_way(found: Machine, model: LanguageModel, load: Load, formats: Formats,
         if best is None or value[:2] < best[:2]:
             best = value
     if best is None:
-        raise ParallelismError(f"{model.name} cannot be shared by {chips} chips", hint="a number that divides its heads")
+        raise ParallelismError(
+            f"{model.name} cannot be shared by {chips} chips",
+            hint="a number whose factors divide its heads or its layers, or --data-parallel for replicas",
+        )
     return best[2]
 
 
@@ -135,9 +144,8 @@ def _language_report(model: LanguageModel, chip: Chip, found: Machine, formats: 
     }
     spans["throughput_per_s"] = _over(float(cost.load.batch), spans["latency_s"])
     spans["tokens_per_s"] = _over(float(cost.load.batch) * float(cost.load.output_tokens), spans["latency_s"])
-    lines = _lines(found, cost.prefill, "prefill.", 1, cost.parallelism) + _lines(
-        found, cost.decode, "decode.", steps, cost.parallelism
-    )
+    passes = cost.parallelism.tensor * cost.parallelism.data * float(cost.parts)
+    lines = _lines(found, cost.prefill, "prefill.", 1, passes) + _lines(found, cost.decode, "decode.", steps, passes)
     return EstimateReport(
         model=model.name, chip=chip.name, chips=cost.parallelism.chips, parallelism=str(cost.parallelism), formats=str(formats),
         batch=int(cost.load.batch), latency_s=whole, time_to_first_token_s=first, time_per_output_token_s=each,
@@ -159,14 +167,22 @@ def _network_report(
     low, high = interval(chip.family, "mlperf SingleStream")
     graph = cost.graph
     needed = float(graph.weight_bytes) + float(graph.activation_bytes)
+    limit = float(found.memory_bytes) * USABLE_MEMORY
+    if needed > limit:
+        raise CapacityError(
+            f"the network needs {si(needed, 'B')} a chip and {si(limit, 'B')} are usable (weights "
+            f"{si(float(graph.weight_bytes), 'B')}, activations of {share} samples {si(float(graph.activation_bytes), 'B')})",
+            where=chip.name,
+            hint="a smaller batch, or more chips",
+        )
     spans = {"latency_s": (latency * low, latency * high)}
     spans["throughput_per_s"] = _over(float(batch), spans["latency_s"])
     return EstimateReport(
         model=model.name, chip=chip.name, chips=p.chips, parallelism=str(p), formats=str(formats), batch=batch,
         latency_s=latency, time_to_first_token_s=None, time_per_output_token_s=None, throughput_per_s=batch / latency,
         tokens_per_s=None, energy_j=energy, power_w=energy / latency, memory_bytes=needed,
-        memory_limit_bytes=float(found.memory_bytes) * USABLE_MEMORY, intervals=spans,
-        operators=_lines(found, cost, "", 1, p),
+        memory_limit_bytes=limit, intervals=spans,
+        operators=_lines(found, cost, "", 1, p.data),
     )  # fmt: skip
 
 
@@ -174,8 +190,8 @@ def _over(amount: float, span: tuple[float, float]) -> tuple[float, float]:
     return amount / span[1], amount / span[0]
 
 
-def _lines(found: Machine, cost: PassCost, prefix: str, times: int, p: Parallelism) -> tuple[OperatorLine, ...]:
-    """Operators of a pass done ``times`` times; energy is that of all chips on all parts of the batch (one a stage)."""
+def _lines(found: Machine, cost: PassCost, prefix: str, times: int, passes: float) -> tuple[OperatorLine, ...]:
+    """Operators of a pass done ``times`` times; energy is that of ``passes`` at once (chips, parts of the batch)."""
     lines = []
     for op, one in zip(cost.graph.operators, cost.costs, strict=True):
         count = op.count * times
@@ -186,7 +202,7 @@ def _lines(found: Machine, cost: PassCost, prefix: str, times: int, p: Paralleli
         lines.append(
             OperatorLine(
                 name=f"{prefix}{op.name}", kind=op.kind, count=count, latency_s=latency * count,
-                energy_j=float(cost_energy_j(found, one)) * count * p.chips, bound=one.bound,
+                energy_j=float(cost_energy_j(found, one)) * count * passes, bound=one.bound,
                 utilization=2.0 * float(np.max(one.macs)) / (latency * peak) if latency else 0.0,
             )
         )  # fmt: skip

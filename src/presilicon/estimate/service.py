@@ -5,7 +5,7 @@ Everything broadcasts: a machine of many chips, an array of batches, both at onc
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,9 @@ from presilicon.estimate.energy import static_w
 from presilicon.estimate.machine import Machine
 from presilicon.estimate.passes import PassCost, pass_cost
 from presilicon.frontend.language import LanguageModel
-from presilicon.graph import Graph, Size
+from presilicon.graph import Attention, Graph, Size
 from presilicon.mapping import Parallelism, partition
+from presilicon.units import si
 
 # Share of the memory that serving software fills with weights, KV cache and activations: vLLM's default of
 # gpu_memory_utilization (vllm.config.CacheConfig, docs.vllm.ai, "Engine Arguments", read 2026-11-22).
@@ -46,7 +47,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class ServiceCost:
-    """One batch from its prompts to its last tokens, on the whole system."""
+    """One batch from its prompts to its last tokens, on the whole system; ``parts`` of it are in a pipeline at once."""
 
     load: Load
     parallelism: Parallelism
@@ -58,6 +59,7 @@ class ServiceCost:
     kv_cache_bytes: Real
     activation_bytes: Real
     memory_limit_bytes: Real
+    parts: Real
     prefill_j: Real
     decode_j: Real
 
@@ -115,11 +117,16 @@ class ServiceCost:
             chips = int(np.ceil(self.parallelism.chips * needed / limit))
             hint = f"about {chips} chips, or a smaller weight format, would fit"
         raise CapacityError(
-            f"the model needs {needed / 1e9:.1f} GB a chip and {limit / 1e9:.1f} GB are usable "
-            f"(weights {fixed / 1e9:.1f} GB, KV cache {float(np.max(self.kv_cache_bytes)) / 1e9:.1f} GB)",
+            f"the model needs {_size(needed)} a chip and {_size(limit)} are usable "
+            f"(weights {_size(fixed)}, KV cache {_size(float(np.max(self.kv_cache_bytes)))})",
             where=chip,
             hint=hint,
         )
+
+
+def _size(amount: float) -> str:
+    """Bytes for a message: tenths of GB, or three digits where that would not tell two small memories apart."""
+    return f"{amount / 1e9:.1f} GB" if amount >= 1e10 else si(amount, "B")
 
 
 def _latency(machine: Machine, cost: PassCost, pipeline: int, rows: Size, hidden: int) -> Real:
@@ -135,7 +142,8 @@ def service_cost(
 ) -> ServiceCost:
     """Cost of serving ``load`` on chips of one kind.
 
-    A pipeline works on as many parts of the batch as it has stages. ParallelismError where the model does not divide.
+    A pipeline works on as many parts of the batch as it has stages, or as there are requests. ParallelismError where the model
+    does not divide.
     """
     p = parallelism or Parallelism()
     if model.layers % p.pipeline:
@@ -143,17 +151,19 @@ def service_cost(
     mean_context = load.input_tokens + (load.output_tokens + 1) // 2
     replica = np.ceil(np.asarray(load.batch, dtype=np.float64) / p.data)
     micro = np.ceil(replica / p.pipeline)
+    parts = np.ceil(replica / micro)
     longest = load.input_tokens + load.output_tokens
     prompts = partition(model.prefill(batch=micro, tokens=load.input_tokens, formats=formats), p)
     step = partition(model.decode(batch=micro, context=mean_context, formats=formats, beams=load.beams), p)
     prefill, decode = pass_cost(machine, prompts), pass_cost(machine, step)
-    # The last part of the batch enters the pipeline when the others have left its first stage.
-    filled = (2.0 * p.pipeline - 1.0) / p.pipeline
+    # The last part of the batch enters the pipeline when the others have left its first stage. A batch that does not divide has
+    # fewer parts and is given as much time: one request more is never faster.
+    filled = (p.pipeline + np.minimum(replica, p.pipeline) - 1.0) / p.pipeline
     prefill_s = _latency(machine, prefill, p.pipeline, micro * load.input_tokens, model.hidden) * filled
     decode_s = _latency(machine, decode, p.pipeline, micro * load.beams, model.hidden)
-    # Chips working at the same time: all of a replica's stages, every replica.
+    # Pipelines working at the same time: every chip of a stage, every replica.
     together = p.tensor * p.data
-    full = _cache_bytes(model, replica, longest, formats, p, load.beams)
+    full = _cache_bytes(step, replica * load.beams, longest, p.pipeline)
     working = np.minimum(micro * load.input_tokens, PREFILL_TOKENS) / (micro * load.input_tokens)
     return ServiceCost(
         load=load,
@@ -166,16 +176,23 @@ def service_cost(
         kv_cache_bytes=full,
         activation_bytes=prompts.activation_bytes * working,
         memory_limit_bytes=machine.memory_bytes * USABLE_MEMORY,
-        prefill_j=_energy_j(machine, prefill, prefill_s) * together * p.pipeline,
-        decode_j=_energy_j(machine, decode, decode_s) * together * p.pipeline,
+        parts=parts,
+        prefill_j=_energy_j(machine, prefill, prefill_s, p.pipeline, parts) * together,
+        decode_j=_energy_j(machine, decode, decode_s, p.pipeline, parts) * together,
     )
 
 
-def _energy_j(machine: Machine, cost: PassCost, latency_s: Real) -> Real:
-    """Energy of one chip over one pass: its operators, and static power while it waits for the host and its neighbours."""
-    return cost.energy_j(machine) + static_w(machine) * np.maximum(latency_s - cost.latency_s, 0.0)
+def _energy_j(machine: Machine, cost: PassCost, latency_s: Real, stages: int, parts: Real) -> Real:
+    """Energy of one chip of each stage while ``parts`` parts of the batch pass through all stages.
+
+    Each part costs its operators wherever they run; chips draw static power besides while they wait for the host, for their
+    neighbours, or for a part that does not exist.
+    """
+    idle_s = np.maximum(stages * latency_s - parts * cost.latency_s, 0.0)
+    return parts * cost.energy_j(machine) + static_w(machine) * idle_s
 
 
-def _cache_bytes(model: LanguageModel, batch: Size, tokens: Size, formats: Formats, p: Parallelism, beams: int) -> Real:
-    graph: Graph = partition(model.decode(batch=batch, context=tokens, formats=formats, beams=beams), p)
-    return graph.kv_cache_bytes / p.pipeline
+def _cache_bytes(step: Graph, batch: Size, tokens: Size, stages: int) -> Real:
+    """Bytes of cache that a chip holds for ``batch`` sequences of ``tokens`` tokens, from its part of a decode step."""
+    kept = (replace(op, batch=batch, kv_tokens=tokens) for op in step if isinstance(op, Attention))
+    return step.with_operators(tuple(kept)).kv_cache_bytes / stages
