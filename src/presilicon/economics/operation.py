@@ -39,7 +39,8 @@ class Operation:
     """How chips are run.
 
     ``host_power_share``: power of the server beyond its chips, over theirs. ``server_price_share``: price of the server
-    beyond its chips, over theirs. ``utilization``: share of the time under the load that was estimated.
+    beyond its chips, over theirs, but ``least_server_usd`` a chip at least. ``utilization``: share of the time under the load
+    that was estimated.
     """
 
     years: float
@@ -47,12 +48,13 @@ class Operation:
     pue: float
     host_power_share: float
     server_price_share: float
+    least_server_usd: float
     utilization: float
 
     def __post_init__(self) -> None:
         for name, low, high in (("years", 0.0, 100.0), ("usd_per_kwh", -1e-9, 1e4), ("pue", 0.999, 10.0),
                                 ("host_power_share", -1e-9, 100.0), ("server_price_share", -1e-9, 100.0),
-                                ("utilization", 0.0, 1.000001)):  # fmt: skip
+                                ("least_server_usd", -1e-9, 1e9), ("utilization", 0.0, 1.000001)):  # fmt: skip
             value = getattr(self, name)
             if not low < value <= high:
                 raise WorkloadError(f"{name} is {value:g}", hint=f"above {max(low, 0):g}, at most {high:g}")
@@ -67,6 +69,7 @@ def defaults(years: float | None = None, usd_per_kwh: float | None = None, pue: 
         pue=known["pue"].value if pue is None else pue,
         host_power_share=known["host_power_share_measured"].value,
         server_price_share=known["server_price_over_accelerators"].value,
+        least_server_usd=known["server_cost_beyond_accelerators_least"].value,
         utilization=known["utilisation_fleet"].value,
     )
 
@@ -74,12 +77,14 @@ def defaults(years: float | None = None, usd_per_kwh: float | None = None, pue: 
 def usd_per_hour(price: Price, power_w: float, chips: float, operation: Operation) -> tuple[float | None, str]:
     """Cost of an hour of ``chips`` chips drawing ``power_w`` together, and what it rests on: purchase, rent, or nothing.
 
-    Bought: (chip + its share of the server) / (years x hours) + card power x (1 + host) x PUE x price of energy. Rented:
-    the rent, which holds all of that. Both over the utilization: idle hours are paid for by the busy ones.
+    Bought: (chip + its share of the server, never less than a slot costs) / (years x hours) over the utilization, as idle hours
+    are paid for by the busy ones, + card power x (1 + host) x PUE x price of energy. Rented: the rent, which holds all of that,
+    over the utilization. What idle chips draw is left out.
     """
     o = operation
     if price.purchase_usd is not None:
-        capital = price.purchase_usd * chips * (1.0 + o.server_price_share) / (o.years * HOURS_PER_YEAR)
+        server_usd = max(price.purchase_usd * o.server_price_share, o.least_server_usd)
+        capital = (price.purchase_usd + server_usd) * chips / (o.years * HOURS_PER_YEAR)
         energy = power_w * (1.0 + o.host_power_share) * o.pue * o.usd_per_kwh / 1e3
         return capital / o.utilization + energy, "purchase"
     if price.rent_usd_per_hour is not None:
