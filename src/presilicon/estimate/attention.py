@@ -58,7 +58,9 @@ def _overlapped(one: Real, other: Real) -> Real:
 
 def _fed(machine: Machine, op: Attention, elements_per_cycle: Real) -> Real:
     """Elements a second that reach one core: as measured on GPUs, or in proportion to its array."""
-    return np.maximum(elements_per_cycle * machine.clock_hz, machine.rate(op.activations) / machine.tiles_at_once / OPS_PER_ELEMENT)
+    return np.maximum(
+        elements_per_cycle * machine.clock_hz, machine.rate(op.activations) / machine.tiles_at_once / OPS_PER_ELEMENT
+    )
 
 
 def _seen(op: Attention, kv: Size, rows: int) -> tuple[Real, Real, Real]:
@@ -86,7 +88,9 @@ def _many(machine: Machine, op: Attention, eight_bit: bool) -> tuple[Real, Real,
     kv = np.asarray(op.kv_tokens, dtype=np.float64)
     heads = np.asarray(op.batch, dtype=np.float64) * op.heads
     width = np.asarray(op.head_dim, dtype=np.float64) + op.value_dim
-    core_rate = machine.rate(op.activations) * (c.attention_share * (EIGHT_BIT_SHARE if eight_bit else 1.0)) / machine.tiles_at_once
+    core_rate = (
+        machine.rate(op.activations) * (c.attention_share * (EIGHT_BIT_SHARE if eight_bit else 1.0)) / machine.tiles_at_once
+    )
     pair_s = _overlapped(2.0 * width / core_rate, SOFTMAX_OPS * machine.tiles_at_once / machine.vector_ops_per_s)
     key_s = width / _fed(machine, op, c.operand_bytes_per_cycle / (1.0 if eight_bit else 2.0))
     untuned = np.asarray(eight_bit & (np.asarray(op.head_dim) < LINE_BYTES))

@@ -76,6 +76,20 @@ class Constants:
     link_j_per_byte: Real = 1.04e-11  # NVLink 4
 
 
+# Constants that may be zero: what they stand for is then absent. All others divide or multiply a time.
+_MAY_BE_ZERO = ("in_switch_share", "operation_j_per_bit", "padding_share", "static_share", "active_share", "voltage_slope",
+                "resident_share", "vector_share")  # fmt: skip
+
+
+def _check(name: str, value: float, where: str) -> None:
+    """ChipError where a chip's own constant is no finite number, below zero, zero where that makes no sense, or above 1."""
+    zero = name in _MAY_BE_ZERO or name.endswith(("_s", "_passes", "_per_byte"))
+    most = 1.0 if name.endswith("_share") else 1e30
+    if not 0.0 <= value <= most or (value == 0.0 and not zero):
+        least = "from zero" if zero else "above zero"
+        raise ChipError(f"constants.{name} is {value:g}", where=where, hint=f"a finite number {least}, at most {most:g}")
+
+
 def _files() -> Any:
     return resources.files("presilicon") / "data" / "families"
 
@@ -110,4 +124,5 @@ def constants_of(chip: Chip) -> Constants:
     for key in chip.constants:
         if key not in known:
             raise ChipError(f"unknown constant {key!r}", where=chip.name, hint=nearest(key, known))
+        _check(key, chip.constants[key], chip.name)
     return replace(base, **dict(chip.constants)) if chip.constants else base

@@ -71,7 +71,7 @@ class Machine:
     def native(self, multiplied: NumberFormat | str) -> str:
         """The format the chip multiplies a format in: itself, or the first wider one it has."""
         name = str(multiplied)
-        for candidate in _WIDER[name]:
+        for candidate in _WIDER.get(name, (name,)):
             if candidate in self.peak:
                 return candidate
         raise FormatError(f"the chip has no matrix unit for {name}", hint="it has " + ", ".join(sorted(self.peak)))
