@@ -70,6 +70,8 @@ def presilicon(ctx: click.Context) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``arguments`` (those of the process unless given) and return the exit code; nothing is raised."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if sys.stdout is None:  # closed by the shell (>&-)
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for the rest of the process
     try:
         code = presilicon.main(args=given, prog_name="presilicon", standalone_mode=False)
         sys.stdout.flush()
@@ -80,16 +82,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _told(_as_input_error(error, _command(given)), given)
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader has gone; what is left in the buffer must not raise again when Python closes the stream.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return CLOSED_PIPE
+    except (BrokenPipeError, SystemExit):  # click turns a closed pipe into SystemExit, and nothing else
+        return _reader_gone()
+    except OSError as error:
+        return _told(InputError(f"the output cannot be written: {error.strerror or error}", where="stdout"), given)
     except ModuleNotFoundError as error:
         if error.name in OPTIONAL:
             return _told(_not_installed(error.name), given)
         return _fault(error, given)
     except Exception as error:
         return _fault(error, given)
+
+
+def _reader_gone() -> int:
+    """Exit code where nobody reads stdout; what is left in the buffer must not raise again when Python closes the stream."""
+    if sys.__stdout__ is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())
+    return CLOSED_PIPE
 
 
 def _fault(error: Exception, given: list[str]) -> int:
@@ -116,8 +125,8 @@ def _told(error: PresiliconError, arguments: list[str]) -> int:
     """Print an error the way ``arguments`` ask for; its exit code."""
     try:
         print_error(error, command=_command(arguments), as_json="--json" in arguments)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError:
+        _reader_gone()
     return error.exit_code
 
 

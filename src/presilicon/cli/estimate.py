@@ -136,7 +136,7 @@ def _print(report: Mapping[str, Any]) -> None:
     ]
     say()
     columns = ("operator", "kind", "times", "latency", "share", "energy", "bound", "utilization")
-    print_table(columns, lines, right=("times", "latency", "share", "energy", "utilization"))
+    print_table(columns, lines, right=("times", "latency", "share", "energy", "utilization"), fold="operator")
     if len(operators) > len(longest):
         rest = sum(o["latency_s"] for o in operators) - sum(o["latency_s"] for o in longest)
         say(f"and {len(operators) - len(longest)} shorter ones, {percent(rest / total if total else None)} together")

@@ -73,6 +73,10 @@ def _print(found: Mapping[str, Any]) -> None:
         )
         for entry in fitting
     ]
+    if not rows:
+        say(f"No chip qualifies for {found['model']}.")
+        _print_left_out(found)
+        return
     columns = ("chip", "N", "batch", "weights", "tok/s", "TTFT", "TPOT", "W", "USD/M", "from")
     print_table(columns, rows, right=tuple(c for c in columns if c not in ("chip", "weights", "from")))
     say()
@@ -81,6 +85,11 @@ def _print(found: Mapping[str, Any]) -> None:
         "from the purchase or the rent of the chips. --json has intervals, prices with their sources, and published results."
     )
     _print_evidence(fitting)
+    _print_left_out(found)
+
+
+def _print_left_out(found: Mapping[str, Any]) -> None:
+    """Chips that do not qualify, each with the reason."""
     left_out = [entry for entry in found["ranking"] if not entry["fits"]]
     if left_out:
         say()
