@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from presilicon.validate import facts, mlperf
+from presilicon.validate import facts, fit_mlperf, mlperf, mlperf_left_out
 from presilicon.validate.benchmarks import SKIPPED, language_formats
 from presilicon.validate.mlperf_report import contradictory, parts, ranks
 from presilicon.validate.score import Predictions, score
@@ -100,3 +100,30 @@ def test_weights_of_four_bits_need_a_rate_of_sixteen():
     blank = chip.load("intel-arc-pro-b60-dual-48g-maxsun")
     assert language_formats(blank, "uint4") is None
     assert str(language_formats(chip.load("nvidia-l40s"), "int4")) == "int4/bf16/fp8"
+
+
+def test_a_chip_left_out_of_its_family_is_met_almost_as_well(found: Predictions):
+    entries = {entry["chip"]: entry for entry in mlperf_left_out.entries(found)}
+    assert len(entries) > 20
+    assert entries["all"]["median_ape"] <= 1.4 * 0.25
+    assert entries["all"]["over_usual"] <= 1.4
+    assert entries["all"]["rows"] == sum(entry["rows"] for name, entry in entries.items() if name != "all")
+
+
+def test_constants_of_a_chip_left_out_never_saw_it(found: Predictions):
+    members = mlperf_left_out.members(found.table)
+    for name, chips in mlperf_left_out.left_out().items():
+        assert set(chips) <= set(members[name])
+        every = {frozenset(entry["constants"]) for entry in chips.values()}
+        assert len(every) == 1  # a constant that only one chip taught has its beginning for that chip
+        for own, entry in chips.items():
+            assert own not in entry["fitted_on"]
+            assert set(entry["fitted_on"]) <= set(members[name])
+            assert len(entry["constants"]) <= 12
+
+
+def test_a_fit_without_a_chip_looks_at_no_row_of_it(found: Predictions):
+    rows = fit_mlperf.rows_of(found.table, "nvidia-turing", without="nvidia-t4", held=True)
+    seen = set(mlperf.rows_reason(rows).chip.tolist())
+    assert seen == {"nvidia-quadro-rtx-8000", "nvidia-titan-rtx"}
+    assert not set(rows["scenario"].tolist()) & {"Server", "Interactive"}
