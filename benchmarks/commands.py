@@ -19,6 +19,7 @@ COMMANDS = (
     (("estimate", "deepseek-v3", "--chip", "h200", "--chips", "16", "--weights", "fp8"), 1.0),
     (("estimate", "resnet50", "--chip", "nvidia-l4", "--batch", "8"), 1.0),
     (("match", "llama-3.1-8b"), 3.0),
+    (("match", "resnet50"), 3.0),
     (("match", "openai/gpt-oss-120b"), 3.0),
 )
 

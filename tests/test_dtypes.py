@@ -1,6 +1,7 @@
 """Every format against definitions of its own: bits decoded one by one, numpy's types, and blocks by hand."""
 
 import math
+from bisect import bisect_left
 
 import numpy as np
 import pytest
@@ -51,7 +52,8 @@ CODES = {
 def nearest_even(value: float, codes: list[float]) -> float:
     """The nearest of ``codes``, the one with an even index where two are as near; beyond them all, the last."""
     size = abs(value)
-    best = min(range(len(codes)), key=lambda i: (abs(codes[i] - size), i % 2))
+    high = min(bisect_left(codes, size), len(codes) - 1)
+    best = min(range(max(high - 1, 0), high + 1), key=lambda i: (abs(codes[i] - size), i % 2))
     return math.copysign(codes[best], value)
 
 

@@ -78,13 +78,14 @@ def test_chips_serve_alike():
     assert scenario.server_per_s(BATCHED, 8, 0.1) == 8 * scenario.server_per_s(BATCHED, 1, 0.1)
 
 
-curves = st.lists(st.floats(0.001, 0.02), min_size=5, max_size=5).map(
-    lambda steps: BatchTimes((1.0, 2.0, 4.0, 8.0, 16.0), tuple(np.cumsum(steps).tolist()))
+# Twice the batch takes more time, but at most twice as much.
+curves = st.lists(st.floats(1.0, 2.0), min_size=4, max_size=4).map(
+    lambda growth: BatchTimes((1.0, 2.0, 4.0, 8.0, 16.0), tuple(0.01 * np.cumprod([1.0, *growth])))
 )
 
 
 @given(curves, st.floats(1.05, 20.0))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_a_server_is_never_quicker_than_offline_and_gains_from_a_looser_bound(times, factor):
     bound = times.at(1) * factor
     found = scenario.server_per_s(times, 1, bound)
@@ -117,7 +118,7 @@ def test_a_steady_stream_of_tokens():
 
 
 @given(st.floats(20.0, 300.0), st.floats(0.05, 5.0), st.floats(0.012, 0.2))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_a_token_server_never_beats_a_steady_stream_and_gains_from_looser_bounds(output, ttft, tpot):
     best = TOKENS.steady_tokens_per_s(output)
     found = scenario.token_server_per_s(TOKENS, output, 4 * output, ttft, tpot)

@@ -26,7 +26,7 @@ from presilicon.graph import Convolution, ExpertMatmul, Matmul
 
 H100 = LIBRARY["nvidia-h100-sxm-80gb"]
 any_matmul = st.one_of(matmuls(), expert_matmuls(), convolutions())
-often = settings(max_examples=150, deadline=None)
+often = settings(max_examples=100, deadline=None)
 
 
 def latency(m, op) -> float:

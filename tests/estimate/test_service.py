@@ -22,7 +22,7 @@ FIGURES = ("prefill_s", "time_per_output_token_s", "latency_s", "energy_j", "mem
 loads = st.builds(Load, st.integers(1, 200), st.integers(1, 6000), st.integers(1, 1500))
 PIPELINES = [Parallelism(pipeline=2), Parallelism(pipeline=4)]
 ways = st.sampled_from([Parallelism(), Parallelism(tensor=4), *PIPELINES, Parallelism(tensor=2, data=2, expert=4)])
-often = settings(max_examples=40, deadline=None)
+often = settings(max_examples=20, deadline=None)
 
 
 @given(machines(), st.sampled_from(sorted(MODELS)), loads, ways)
