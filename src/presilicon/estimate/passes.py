@@ -99,8 +99,7 @@ def pass_cost(machine: Machine, graph: Graph) -> PassCost:
             costs[group[0]] = operator_cost(machine, graph.operators[group[0]], kept)
         else:
             stacked = _stacked([graph.operators[i] for i in group], np.ndim(machine.cores))
-            together = operator_cost(machine, stacked, kept)
-            costs |= {index: _taken(together, place) for place, index in enumerate(group)}
+            costs |= zip(group, _apart(operator_cost(machine, stacked, kept), len(group)), strict=True)
     return PassCost(graph, tuple(costs[i] for i in range(len(graph.operators))))
 
 
@@ -108,10 +107,15 @@ def _alike(operators: tuple[Operator, ...]) -> dict[tuple[Any, ...], list[int]]:
     """Indices of operators that differ in sizes only, so that one evaluation over arrays serves them all."""
     groups: dict[tuple[Any, ...], list[int]] = {}
     for index, op in enumerate(operators):
-        rest = (f.name for f in fields(op) if f.name not in ("name", "count", "split"))
-        fixed = tuple(getattr(op, name) for name in rest if not _is_size(name, getattr(op, name)))
+        values = ((name, getattr(op, name)) for name in _names(op))
+        fixed = tuple(value for name, value in values if not _is_size(name, value))
         groups.setdefault((type(op), *fixed), []).append(index)
     return groups
+
+
+def _names(value: Operator | Cost) -> list[str]:
+    """Fields that tell two operators apart, or those of a cost."""
+    return [f.name for f in fields(value) if f.name not in ("name", "count", "split")]
 
 
 # Fields that the formulas branch on: never stacked.
@@ -125,21 +129,25 @@ def _is_size(name: str, value: Any) -> bool:
 def _stacked(operators: list[Operator], axes: int) -> Operator:
     """One operator whose sizes carry a leading axis over ``operators``, before at least ``axes`` axes of machines."""
     first = operators[0]
-    names = [f.name for f in fields(first) if _is_size(f.name, getattr(first, f.name))]
-    sizes = {n: [np.asarray(getattr(op, n), dtype=np.float64) for op in operators] for n in names}
-    most = max(axes, max((a.ndim for values in sizes.values() for a in values), default=0))
-    joined: dict[str, Any] = {n: _joined(values, most) for n, values in sizes.items()}
+    names = [name for name in _names(first) if _is_size(name, getattr(first, name))]
+    sizes = {name: [getattr(op, name) for op in operators] for name in names}
+    most = max(axes, max((np.ndim(v) for values in sizes.values() for v in values), default=0))
+    joined: dict[str, Any] = {name: _joined(values, most) for name, values in sizes.items()}
     return replace(first, **joined)
 
 
-def _joined(values: list[NDArray[np.float64]], axes: int) -> NDArray[np.float64]:
-    padded = [v.reshape((1,) * (axes - v.ndim) + v.shape) for v in values]
-    shape = np.broadcast_shapes(*(v.shape for v in padded))
-    return np.stack([np.broadcast_to(v, shape) for v in padded])
+def _joined(values: list[Any], axes: int) -> NDArray[np.float64]:
+    """An array of (operators, ...) with ``axes`` axes behind the first, each value broadcast to the largest."""
+    shape = np.broadcast_shapes((1,) * axes, *(np.shape(v) for v in values))
+    result = np.empty((len(values), *shape))
+    for place, value in enumerate(values):
+        result[place] = value
+    return result
 
 
-def _taken(cost: Cost, place: int) -> Cost:
-    """The cost of one operator of a stack."""
-    values = {f.name: getattr(cost, f.name) for f in fields(cost)}
+def _apart(cost: Cost, number: int) -> list[Cost]:
+    """The cost of each operator of a stack."""
+    values = {name: getattr(cost, name) for name in _names(cost)}
     deepest = max(np.ndim(v) for v in values.values())
-    return Cost(**{n: v[place] if np.ndim(v) == deepest and deepest else v for n, v in values.items()})
+    stacked = {name for name, value in values.items() if deepest and np.ndim(value) == deepest}
+    return [Cost(**{n: v[place] if n in stacked else v for n, v in values.items()}) for place in range(number)]
