@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,9 @@ def test_a_full_disk_or_a_closed_stdout_is_told_in_a_sentence() -> None:
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "cannot be written" in done.stderr
+
+
+def test_a_model_that_publishes_no_longest_context_has_no_limit() -> None:
+    model = replace(frontend.load(LLAMA), max_tokens=0)
+    assert report_of(model, chip.load("h100"), input_tokens=1024, output_tokens=128).latency_s > 0
+    assert ranking(model, chips=1).entry("nvidia-h100-sxm-80gb").fits

@@ -21,7 +21,7 @@ from presilicon.economics import Operation, defaults, usd_per_hour
 from presilicon.errors import ParallelismError, PresiliconError, WorkloadError
 from presilicon.estimate import Load, Machine, machine, pass_cost, service_cost, stack
 from presilicon.estimate.intervals import interval
-from presilicon.estimate.reporting import DEFAULT_INPUT_TOKENS, DEFAULT_OUTPUT_TOKENS, ways
+from presilicon.estimate.reporting import DEFAULT_INPUT_TOKENS, DEFAULT_OUTPUT_TOKENS, require_length, ways
 from presilicon.estimate.service import USABLE_MEMORY, ServiceCost
 from presilicon.evidence import published
 from presilicon.frontend.language import LanguageModel
@@ -110,11 +110,7 @@ def match(model: LanguageModel | Network, **options: Any) -> Ranking:
                 raise WorkloadError(f"{model.name} generates no tokens", hint=f"leave {name} out")
         entries = [_network_entry(model, c, limits, operation, given.get("input_tokens")) for c in ready]
     else:
-        if limits.input_tokens + limits.output_tokens > model.max_tokens:
-            raise WorkloadError(
-                f"{limits.input_tokens} input and {limits.output_tokens} output tokens are more than {model.name} takes",
-                hint=f"at most {model.max_tokens} together",
-            )
+        require_length(model, limits.input_tokens, limits.output_tokens)
         entries = _language_entries(model, ready, limits, operation)
     return Ranking(
         model=model.name, limits=_shown(limits), operation=operation, entries=tuple(sorted(entries + blank, key=_order))

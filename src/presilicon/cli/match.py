@@ -78,7 +78,7 @@ def _print(found: Mapping[str, Any]) -> None:
         _print_left_out(found)
         return
     columns = ("chip", "N", "batch", "weights", "tok/s", "TTFT", "TPOT", "W", "USD/M", "from")
-    print_table(columns, rows, right=tuple(c for c in columns if c not in ("chip", "weights", "from")))
+    print_table(columns, rows, right=tuple(c for c in columns if c not in ("chip", "weights", "from")), fold="chip")
     say()
     say(
         "N: chips. tok/s: output tokens per second and chip. W: all chips, hosts left out. USD/M: per million output tokens, "

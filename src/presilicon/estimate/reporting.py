@@ -73,6 +73,15 @@ def best_way(found: Machine, model: LanguageModel, load: Load, formats: Formats,
     return best[2]
 
 
+def require_length(model: LanguageModel, input_tokens: int, output_tokens: int) -> None:
+    """WorkloadError where a prompt and its answer are longer than the model takes; no limit where none is published."""
+    if model.max_tokens and input_tokens + output_tokens > model.max_tokens:
+        raise WorkloadError(
+            f"{input_tokens} input and {output_tokens} output tokens are more than {model.name} takes",
+            hint=f"at most {model.max_tokens} together",
+        )
+
+
 def _checked(p: Parallelism | None, chips: int | None) -> Parallelism | None:
     if p is not None and chips is not None and p.chips != chips:
         raise ParallelismError(
@@ -119,11 +128,7 @@ def _served(
     chips: int | None, input_tokens: int | None, output_tokens: int | None, beams: int,
 ) -> EstimateReport:  # fmt: skip
     load = Load(batch, input_tokens or DEFAULT_INPUT_TOKENS, output_tokens or DEFAULT_OUTPUT_TOKENS, beams)
-    if load.input_tokens + load.output_tokens > model.max_tokens:
-        raise WorkloadError(
-            f"{load.input_tokens} input and {load.output_tokens} output tokens are more than {model.name} takes",
-            hint=f"at most {model.max_tokens} together",
-        )
+    require_length(model, input_tokens or DEFAULT_INPUT_TOKENS, output_tokens or DEFAULT_OUTPUT_TOKENS)
     p = given or best_way(found, model, load, formats, chips or 1)
     cost = service_cost(found, model, load, formats=formats, parallelism=p)
     if (chip.memory is not None and chip.memory.bytes is None) or not np.isfinite(found.memory_bytes):
