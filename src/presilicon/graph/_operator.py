@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -20,6 +21,12 @@ def _law(condition: bool, name: str, text: str, hint: str = "") -> None:
         raise ModelError(text, where=name, hint=hint)
 
 
+@cache
+def _size_names(kind: type) -> tuple[str, ...]:
+    """Fields of an operator that may hold a size."""
+    return tuple(f.name for f in fields(kind) if f.name not in ("name", "split"))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Operator:
     """One operation on tensors, done ``count`` times in the graph.
@@ -34,13 +41,16 @@ class Operator:
     split: Split = "none"
 
     def __post_init__(self) -> None:
-        for f in fields(self):
-            value = getattr(self, f.name)
-            if f.name in ("name", "split") or isinstance(value, NumberFormat | bool | str):
+        for name in _size_names(type(self)):
+            value = getattr(self, name)
+            if isinstance(value, int | float):
+                lowest, finite = float(value), 0.0 <= value < float("inf")
+            elif isinstance(value, np.ndarray):
+                lowest = float(value.min()) if value.size else 0.0
+                finite = lowest >= 0.0 and bool(np.all(np.isfinite(value)))
+            else:
                 continue
-            array = np.asarray(value)
-            lowest = float(array.min()) if array.size else 0.0
-            _law(bool(np.all(np.isfinite(array))) and lowest >= 0, self.name, f"{f.name} is {lowest:g}, not a size")
+            _law(finite, self.name, f"{name} is {lowest:g}, not a size")
 
     @property
     def macs(self) -> Size:
