@@ -24,6 +24,32 @@ from presilicon.errors import ChipError, nearest
 SCHEMA = "presilicon/chip/1"
 
 
+# Bounds of what can be meant, by the end of a field's name: outside them the unit is wrong (GHz for Hz, GB for bytes).
+_PLAUSIBLE = {
+    "clock_hz": (1e6, 1e11, "hertz: 1.83e9 for 1.83 GHz"),
+    "memory.bytes": (1e6, 1e16, "bytes: 80e9 for 80 GB"),
+    "bytes_per_s": (1e6, 1e16, "bytes a second: 3.35e12 for 3.35 TB/s"),
+    "scratchpad_bytes": (64.0, 1e12, "bytes: 262144 for 256 KiB"),
+    "shared_sram_bytes": (1e3, 1e12, "bytes: 50e6 for 50 MB"),
+    "vector_ops_per_s": (1e6, 1e19, "operations a second: 66.9e12 for 66.9 TFLOP/s"),
+    "die_area_mm2": (0.01, 1e5, "square millimetres"),
+    "tdp_w": (1e-3, 1e5, "watts"),
+    "idle_w": (1e-4, 1e5, "watts"),
+    "transistors": (1e3, 1e14, "a count: 80e9 for 80 billion"),
+    "cores": (1, 1e7, "a count"),
+    "year": (1990, 2100, "a year"),
+}
+_PLAUSIBLE_RATE = (1e6, 1e20, "operations a second: 989e12 for 989 TFLOP/s")
+
+
+def _plausible(path: str, value: float, where: str) -> None:
+    """ChipError where a figure cannot be meant in the unit its field has."""
+    ends = [bounds for end, bounds in _PLAUSIBLE.items() if path == end or path.endswith("." + end)]
+    low, high, unit = ends[0] if ends else _PLAUSIBLE_RATE if path.startswith("peak_ops_per_s.") else (0.0, 1e30, "")
+    if not low <= value <= high:
+        raise ChipError(f"{path} is {value:g}, outside {low:g} to {high:g}", where=where, hint=f"in {unit}")
+
+
 def _positive(owner: object, where: str) -> None:
     """Every number of ``owner`` is finite and above zero, counts are whole."""
     for f in fields(owner):  # type: ignore[arg-type]
@@ -137,6 +163,8 @@ class Chip:
                 raise ChipError(f"peak_ops_per_s has no format {key!r}", where=self.name, hint=nearest(key, list(FORMATS)))
             if not 0 < rate < 1e30:
                 raise ChipError(f"peak_ops_per_s.{key} is {rate:g}", where=self.name, hint="a finite number above zero")
+        for path, value in self.figures().items():
+            _plausible(path, value, self.name)
         if self.tdp_w and self.idle_w and self.idle_w >= self.tdp_w:
             raise ChipError(f"idle_w {self.idle_w:g} is not below tdp_w {self.tdp_w:g}", where=self.name)
         object.__setattr__(self, "peak_ops_per_s", MappingProxyType(dict(self.peak_ops_per_s)))

@@ -33,6 +33,8 @@ from presilicon.units import si
 # Requests in flight that are tried: a thousand on each of eight chips at most.
 BATCHES = tuple(float(2**i) for i in range(14))
 DEFAULT_CHIPS = 8
+# The smallest batch that gives this share of the best rate is taken: latency is not given away for nothing.
+NEARLY = 0.99
 # Bounds where none are given: MLPerf's server scenario of Llama2-70B (inference_policies, inference_rules.adoc).
 DEFAULT_TTFT_S, DEFAULT_TPOT_S = 2.0, 0.2
 Floats = NDArray[np.float64]
@@ -240,7 +242,7 @@ def _take(
     for value, bound in ((ttft, limits.ttft_s), (tpot, limits.tpot_s), (power, limits.max_power_w)):
         if bound is not None:
             good &= value <= bound
-    best = np.argmax(np.where(good, tokens, -1.0), axis=1)
+    best = np.argmax(good & (tokens >= NEARLY * np.max(np.where(good, tokens, -1.0), axis=1, keepdims=True)), axis=1)
     for row, c in enumerate(usable):
         if not _usable(c, formats, p):
             continue
@@ -352,7 +354,7 @@ def _network_entry(model: Network, c: Chip, limits: Limits, operation: Operation
         if not good.any():
             reason = "no batch holds all limits"
             continue
-        at = int(np.argmax(np.where(good, rate, -1.0)))
+        at = int(np.argmax(good & (rate >= NEARLY * np.max(np.where(good, rate, -1.0)))))
         hourly, basis = usd_per_hour(c.price, float(power[at]), 1, operation)
         low, high = interval(c.family, "mlperf Offline")
         entry = Entry(

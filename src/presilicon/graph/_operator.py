@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from functools import cache
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from presilicon.dtypes import NumberFormat
 from presilicon.errors import ModelError
 
 Size = int | float | NDArray[Any]
@@ -21,10 +19,14 @@ def _law(condition: bool, name: str, text: str, hint: str = "") -> None:
         raise ModelError(text, where=name, hint=hint)
 
 
-@cache
+# Fields that may hold a size, by class: asked for at every construction.
+_SIZE_NAMES: dict[type, tuple[str, ...]] = {}
+
+
 def _size_names(kind: type) -> tuple[str, ...]:
-    """Fields of an operator that may hold a size."""
-    return tuple(f.name for f in fields(kind) if f.name not in ("name", "split"))
+    if kind not in _SIZE_NAMES:
+        _SIZE_NAMES[kind] = tuple(f.name for f in fields(kind) if f.name not in ("name", "split"))
+    return _SIZE_NAMES[kind]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -43,14 +45,14 @@ class Operator:
     def __post_init__(self) -> None:
         for name in _size_names(type(self)):
             value = getattr(self, name)
-            if isinstance(value, int | float):
+            if isinstance(value, int | float | np.number):
                 lowest, finite = float(value), 0.0 <= value < float("inf")
             elif isinstance(value, np.ndarray):
                 lowest = float(value.min()) if value.size else 0.0
                 finite = lowest >= 0.0 and bool(np.all(np.isfinite(value)))
             else:
                 continue
-            _law(finite, self.name, f"{name} is {lowest:g}, not a size")
+            _law(bool(finite), self.name, f"{name} is {lowest:g}, not a size")
 
     @property
     def macs(self) -> Size:
