@@ -632,11 +632,10 @@ def test_mobilenet_built_by_hand_equals_the_named_network(tmp_path: Path) -> Non
 
 def _wheel(package: str, file: str) -> Path:
     found = importlib.util.find_spec(package)
-    if found is None or not found.submodule_search_locations:
-        pytest.skip(f"package {package} is not installed")
+    assert found is not None, f"./install all brings {package}"
+    assert found.submodule_search_locations
     path = Path(next(iter(found.submodule_search_locations))) / file
-    if not path.exists():
-        pytest.skip(f"this version of {package} has no {file}")
+    assert path.exists(), f"the pinned version of {package} has {file}"
     return path
 
 
