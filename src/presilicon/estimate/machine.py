@@ -109,7 +109,7 @@ class Machine:
         )
         used = np.minimum(1.0, c.sample_cores * samples / self.cores)
         peak = {name: rate * used for name, rate in self.peak.items()}
-        return replace(self, constants=own, array_macs=self.array_macs * used, peak=peak)
+        return replace(self, constants=own, cores=self.cores * used, peak=peak)
 
     def reshaped(self, axes: int) -> Machine:
         """The same machines with ``axes`` trailing axes of length 1, to broadcast against sizes with as many axes."""
