@@ -67,7 +67,7 @@ def _tiled(
         held_rows = np.minimum(rows, np.ceil(np.asarray(m) / 8) * 8)
         held_cols = np.minimum(cols, n)
         tiles = groups * np.ceil(np.asarray(m) / rows) * np.ceil(np.asarray(n) / cols)
-        multiply_s = 2.0 * max(tile_rows, LEAST_ROWS) * scale * cols / per_core
+        multiply_s = 2.0 * np.maximum(rows, LEAST_ROWS) * cols / per_core
         step_s = np.maximum(multiply_s, (held_rows * left_bytes + held_cols * right_bytes) / stream)
         for splits in SPLITS:
             depth = np.ceil(np.asarray(k) / (splits * DEPTH)) * DEPTH
