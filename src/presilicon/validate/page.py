@@ -33,7 +33,8 @@ _WHAT = {
     "serving": "Time per output token (TPOT) of served models. Time to first token is reported beside it: it holds queueing.",
     "mlperf": "MLPerf Inference, closed division, v0.5 to v6.1: the scenario run in virtual time over the estimate. The "
     "Server and Interactive scenarios were in no fit. Families that had fewer than five rows to learn from (ATOM, Inferentia, "
-    "Hailo, TPU, MI325X) were fitted on their held-back rows too: the errors of those are of a fit. Left-out constants: `python -m presilicon.validate.fit_mlperf --leave-one-out`.",
+    "Hailo, TPU, MI325X) were fitted on their held-back rows too: the errors of those are of a fit. "
+    "Left-out constants: `python -m presilicon.validate.fit_mlperf --leave-one-out`.",
     "points": "Single published measurements that no fit saw. A layer is predicted as its authors ran it (eager PyTorch, no "
     "fused attention, each call at the cost they published; a sum of operators timed one by one), and beside it as a serving "
     "stack of today would run it; it has a bar. A service is predicted by the estimate alone, within the estimate's interval.",
