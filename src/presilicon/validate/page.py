@@ -21,6 +21,9 @@ half of the shapes (groups of n and k, of heads and window, every other message 
 no fit saw, unless they say otherwise. The plain roofline is the longer of work at 75 % of the peak rate and bytes at 80 % of
 the bandwidth, plus 3 us: nothing in it is fitted. Left out: the same rows with constants fitted on the other chips of the
 family alone; a chip alone in its family is predicted with another family's constants, which the table names.
+
+The values of the constants are blind to the held-back rows; the terms of the formulas and a few set values are not: they were
+chosen while looking at all rows ([what was looked at](decisions/0008-what-was-looked-at.md)).
 """
 
 _WHAT = {
@@ -35,7 +38,8 @@ _WHAT = {
     "Server and Interactive scenarios were in no fit. Families that had fewer than five rows to learn from (ATOM, Inferentia, "
     "Hailo, TPU, MI325X) were fitted on their held-back rows too: the errors of those are of a fit. "
     "Left-out constants: `python -m presilicon.validate.fit_mlperf --leave-one-out`.",
-    "points": "Single published measurements that no fit saw. A layer is predicted as its authors ran it (eager PyTorch, no "
+    "points": "Single published measurements, in no fit; two formulas were changed after seeing RNGD's, and what is "
+    "declared of the layer was chosen after seeing its figures (decisions/0008-what-was-looked-at.md). A layer is predicted as its authors ran it (eager PyTorch, no "
     "fused attention, each call at the cost they published; a sum of operators timed one by one), and beside it as a serving "
     "stack of today would run it; it has a bar. A service is predicted by the estimate alone, within the estimate's interval.",
 }
