@@ -39,7 +39,8 @@ _WHAT = {
     "Hailo, TPU, MI325X) were fitted on their held-back rows too: the errors of those are of a fit. "
     "Left-out constants: `python -m presilicon.validate.fit_mlperf --leave-one-out`.",
     "points": "Single published measurements, in no fit; two formulas were changed after seeing RNGD's, and what is "
-    "declared of the layer was chosen after seeing its figures (decisions/0008-what-was-looked-at.md). A layer is predicted as its authors ran it (eager PyTorch, no "
+    "declared of the layer was chosen after seeing its figures (decisions/0008-what-was-looked-at.md). "
+    "A layer is predicted as its authors ran it (eager PyTorch, no "
     "fused attention, each call at the cost they published; a sum of operators timed one by one), and beside it as a serving "
     "stack of today would run it; it has a bar. A service is predicted by the estimate alone, within the estimate's interval.",
 }
