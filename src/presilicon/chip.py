@@ -98,6 +98,27 @@ class Price:
 
 
 @dataclass(frozen=True, slots=True)
+class Template:
+    """What a core of our own template has beyond the fields every chip has; ``presilicon.template.Core`` states the laws.
+
+    ``bus_bytes`` are the AXI4 data bytes a cycle, ``accumulator_rows`` those of one of the two banks.
+    """
+
+    bus_bytes: int = 32
+    weight_rows_per_cycle: int = 1
+    scratchpad_banks: int = 8
+    accumulator_rows: int = 256
+    instruction_slots: int = 256
+    kernel_slots: int = 256
+
+    def __post_init__(self) -> None:
+        _positive(self, "template")
+        for f in fields(self):
+            if getattr(self, f.name) != int(getattr(self, f.name)):
+                raise ChipError(f"{f.name} is {getattr(self, f.name):g}", where="template", hint="a whole number")
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """Where figures come from: the fields it covers (globs), the document, its address, its date, how far to trust it."""
 
@@ -149,6 +170,7 @@ class Chip:
     link: Link | None = None
     host: Link | None = None
     price: Price = field(default_factory=Price)
+    template: Template | None = None
     constants: Mapping[str, float] = field(default_factory=dict)
     sources: tuple[Source, ...] = ()
 
@@ -221,7 +243,7 @@ class Chip:
                 continue
             if isinstance(value, Mapping):
                 found |= {f"{f.name}.{k}": v for k, v in value.items()}
-            elif isinstance(value, Memory | Link | Price):
+            elif isinstance(value, Memory | Link | Price | Template):
                 parts = {f"{f.name}.{g.name}": getattr(value, g.name) for g in fields(value)}
                 found |= {k: v for k, v in parts.items() if isinstance(v, int | float)}
             elif isinstance(value, int | float):
@@ -235,7 +257,7 @@ class Chip:
             value = getattr(self, f.name)
             if value is None or value == "" or value == () or f.name == "sources":
                 continue
-            if isinstance(value, Memory | Link | Price):
+            if isinstance(value, Memory | Link | Price | Template):
                 value = {g.name: getattr(value, g.name) for g in fields(value) if getattr(value, g.name) is not None}
             if isinstance(value, Mapping):
                 value = dict(value)
@@ -249,7 +271,7 @@ class Chip:
 
 
 _OTHER_RATES = ("tf32", "mxfp6", "mxfp8", "fp64")
-_PARTS: dict[str, type] = {"memory": Memory, "link": Link, "host": Link, "price": Price}
+_PARTS: dict[str, type] = {"memory": Memory, "link": Link, "host": Link, "price": Price, "template": Template}
 
 
 def _typed(cls: type, table: Mapping[str, Any], where: str) -> Any:

@@ -1,0 +1,1 @@
+"""The instruction set of the template: the narrow waist between compiler, simulator and RTL."""
