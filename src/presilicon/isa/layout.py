@@ -205,6 +205,7 @@ UOP: tuple[Field, ...] = _uop(
     ("loop_end", 1, "last of it"),
     ("step", 4, "with loop_end: strips one pass of the loop takes, 1 to 8"),
     ("last", 1, "last of the kernel"),
+    ("once", 1, "outside loops only: executed for the first group alone (column parameters stay in registers for all groups)"),
 )
 # p = (-)(a*b) is rounded, c' = (-)c; every result is canonical but for `move`.
 UOPS: Mapping[str, int] = {
