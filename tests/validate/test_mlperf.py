@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 
+from presilicon.scenario.benchmarks import language_formats
 from presilicon.validate import facts, fit_mlperf, mlperf, mlperf_left_out
-from presilicon.validate.benchmarks import SKIPPED, language_formats
+from presilicon.validate.benchmarks import SKIPPED
 from presilicon.validate.mlperf_report import contradictory, parts, ranks
 from presilicon.validate.score import Predictions, score
 

@@ -18,8 +18,8 @@ from presilicon import chip as chips
 from presilicon.errors import ChipError
 from presilicon.estimate.constants import family
 from presilicon.files import write_whole
+from presilicon.scenario.benchmarks import benchmarks
 from presilicon.validate import mlperf
-from presilicon.validate.benchmarks import benchmarks
 from presilicon.validate.facts import Table, shipped
 from presilicon.validate.fit import Fit, fit_constants
 from presilicon.validate.refit import _data, with_values

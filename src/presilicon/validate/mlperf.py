@@ -16,32 +16,21 @@ from presilicon.dtypes import Formats
 from presilicon.errors import PresiliconError
 from presilicon.estimate.constants import constants_of
 from presilicon.estimate.machine import Machine, machine
-from presilicon.estimate.passes import pass_cost
 from presilicon.estimate.service import Load, service_cost
 from presilicon.frontend.network import Network
-from presilicon.graph import Graph
 from presilicon.mapping import Parallelism
-from presilicon.validate.benchmarks import (
-    SKIPPED,
-    Benchmark,
-    benchmarks,
-    language_formats,
-    network_formats,
-    not_predicted,
-    submission,
-)
+from presilicon.scenario.benchmarks import Benchmark, benchmarks, language_formats, network_formats
+from presilicon.scenario.times import BATCHES, benchmark_times
+from presilicon.validate.benchmarks import SKIPPED, not_predicted, submission
 from presilicon.validate.facts import Table
 from presilicon.validate.score import Predictions, held_back
 
 Over = Mapping[str, Mapping[str, float]]
 
-BATCHES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
 TOKEN_BATCHES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0)
 TENSOR = (1, 2, 4, 8)
 # Interval of a fixed-rate stream (v0.5, v0.7) where the rules name none for a network: that of most (section 2 of the rules).
 STREAM_MS = 50.0
-# Share of the host link's bandwidth that copies reach (PCIe: headers of 24 bytes on payloads of 128 to 256).
-HOST_SHARE = 0.85
 # Power limit of a system tuned for performance per watt, over the TDP: fitted on the power-tuned rows.
 TUNED_SHARE = 0.6
 
@@ -62,43 +51,14 @@ class Setting:
         return replace(found, tdp_w=found.tdp_w * TUNED_SHARE) if self.tuned else found
 
 
-@lru_cache(maxsize=512)
-def _inference(network: str, formats: Formats, tokens: int | None) -> Graph:
-    """One inference of a network at all of ``BATCHES``."""
-    found = frontend.load(network)
-    assert isinstance(found, Network)
-    return found.inference(batch=np.array(BATCHES), tokens=tokens, formats=formats)
-
-
 @lru_cache(maxsize=4096)
 def network_times(
     setting: Setting, name: str, formats: Formats, longest: bool, overlapped: bool = False
 ) -> scenario.BatchTimes:
-    """Seconds of one chip for batches of a benchmark's network.
-
-    ``longest``: judged at the 90th percentile of lengths; ``overlapped``: batches follow one another without a pause.
-    """
-    found, benchmark = setting.machine(), benchmarks()[name]
-    mean, padded = benchmark.fact("mean_sequence_tokens"), benchmark.fact("padded_sequence_tokens")
-    tokens: int | None = None
-    if mean is not None and padded is not None:
-        # Padding computed in full, dropped, or in part; a percentile of latency is that of a longer text.
-        wanted = min(padded, mean * (LONG_TEXT if longest else 1.0))
-        share = float(found.constants.padding_share)
-        tokens = int(share * padded + (1 - share) * wanted)
-    latency = pass_cost(found, _inference(benchmark.network, formats, tokens)).latency_s
-    whole = np.asarray(latency) + found.constants.query_s
-    if benchmark.detection:  # pictures of a batch are seen to side by side, on as many cores as the host has
-        chosen = found.constants.detection_s * np.maximum(1.0, np.array(BATCHES) / setting.host_cores)
-        whole = np.maximum(whole, chosen) if overlapped else whole + chosen
-    sent = np.array(BATCHES) * benchmark.sample_bytes / (HOST_SHARE * found.host_bytes_per_s)
-    # A stream of batches sends the next while the last one is worked on; a single query waits for both.
-    whole = np.maximum(whole, sent) if overlapped else whole + sent
-    return scenario.BatchTimes(BATCHES, tuple(float(v) for v in whole))
-
-
-# The 90th percentile of the lengths of SQuAD's texts over their mean: an assumption (lengths about a gamma of shape 6).
-LONG_TEXT = 1.4
+    """Seconds of one chip for batches of a benchmark's network; ``longest`` and ``overlapped`` as in ``benchmark_times``."""
+    return benchmark_times(
+        setting.machine(), benchmarks()[name], formats, longest=longest, overlapped=overlapped, host_cores=setting.host_cores
+    )
 
 
 @lru_cache(maxsize=4096)
