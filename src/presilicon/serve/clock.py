@@ -1,0 +1,36 @@
+"""The clock of the chip that does not exist: real time by a factor, held back where the computer cannot keep up."""
+
+from __future__ import annotations
+
+import time
+
+MOST_BEHIND_S = 0.1
+"""Real time by which a replica may be late before the clock waits for it: requests then never arrive far ahead of the work."""
+
+
+class VirtualClock:
+    """Seconds of the chip since the start: ``speedup`` of them pass in one real second.
+
+    With a speed-up that the computer cannot keep up with the clock is held back: every replica then sees the same slower
+    clock, so that what is measured in the chip's time stays true, and ``held_back_s`` says how much real time that took.
+    """
+
+    def __init__(self, speedup: float) -> None:
+        self.speedup = speedup
+        self.held_back_s = 0.0
+        self._start = time.monotonic()
+
+    def now(self) -> float:
+        """The chip's time, in s."""
+        return (time.monotonic() - self._start) * self.speedup
+
+    def wait_s(self, until: float) -> float:
+        """Real time until the chip's time is ``until``; negative where that is past."""
+        return until / self.speedup - (time.monotonic() - self._start)
+
+    def hold_back(self, at: float) -> None:
+        """A replica is at the chip's time ``at``: hold the clock back where it has run further ahead than it may."""
+        late_s = -self.wait_s(at) - MOST_BEHIND_S
+        if late_s > 0:
+            self._start += late_s
+            self.held_back_s += late_s

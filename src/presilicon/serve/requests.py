@@ -1,0 +1,211 @@
+"""What a request's body may hold: OpenAI's and vLLM's fields, with strict types and bounds.
+
+Fields that only shape a real model's choice of words (temperature, penalties) are checked and change nothing: filler has no
+distribution to draw from. Fields whose answer would need a real model (log probabilities, forced tool calls, JSON mode) are
+refused. Fields that are not known are ignored, as OpenAI-compatible servers do.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal, TypeVar
+
+from fastapi import Request
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from presilicon.serve.errors import ApiError
+from presilicon.serve.text import MESSAGE_TOKENS, REPLY_TOKENS, count_tokens
+
+MOST_CHOICES = 128
+"""Answers to one request, as in OpenAI's reference (``n``)."""
+
+Stop = Annotated[str, Field(min_length=1, max_length=1024)]
+TokenId = Annotated[int, Field(ge=0, lt=2**31)]
+Text = Annotated[str, Field(max_length=2**24)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
+
+
+class TextPart(_Body):
+    """A part of a message; images and audio are not served."""
+
+    type: Literal["text"]
+    text: Text
+
+
+class Message(_Body):
+    """One message of a chat."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: Text | list[TextPart] | None = None
+    name: str | None = Field(default=None, max_length=256)
+    tool_calls: list[dict[str, Any]] | None = None
+    tool_call_id: str | None = Field(default=None, max_length=256)
+
+    def text(self) -> str:
+        """All that the message puts into the prompt."""
+        content = self.content
+        parts = [content] if isinstance(content, str) else [part.text for part in content or ()]
+        if self.name:
+            parts.append(self.name)
+        if self.tool_calls:
+            parts.append(json.dumps(self.tool_calls, separators=(",", ":")))
+        return "".join(parts)
+
+
+class StreamOptions(_Body):
+    """What a stream tells beside the text."""
+
+    include_usage: bool | None = None
+    continuous_usage_stats: bool | None = Field(default=None, description="Usage in every event (vLLM).")
+
+
+class ResponseFormat(_Body):
+    """Plain text only: filler follows no grammar."""
+
+    type: Literal["text"]
+
+
+class Sampling(_Body):
+    """Fields that both kinds of completion share."""
+
+    model: str = Field(min_length=1, max_length=512)
+    max_tokens: int | None = Field(default=None, ge=1, description="Most tokens of an answer.")
+    min_tokens: int | None = Field(default=None, ge=0, description="No end before as many tokens (vLLM).")
+    ignore_eos: bool | None = Field(default=None, description="Go on to the limit (vLLM).")
+    n: int | None = Field(default=None, ge=1, le=MOST_CHOICES)
+    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
+    stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = Field(default=None, description="Only together with stream.")
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, ge=0, le=1)
+    presence_penalty: float | None = Field(default=None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
+    logit_bias: dict[str, float] | None = None
+    user: str | None = Field(default=None, max_length=1024)
+
+    @property
+    def limit(self) -> int | None:
+        """Most tokens of an answer, where the request sets one."""
+        return self.max_tokens
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """Texts that end an answer."""
+        return () if self.stop is None else (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+
+    def check(self) -> None:
+        """Raise ``ApiError`` where fields that are right alone clash."""
+        if self.stream_options is not None and not self.stream:
+            raise ApiError(400, "stream_options needs stream to be true", code="invalid_value", param="stream_options")
+        if self.limit is not None and self.min_tokens is not None and self.min_tokens > self.limit:
+            message = f"min_tokens is {self.min_tokens}, more than the {self.limit} tokens of max_tokens"
+            raise ApiError(400, message, code="invalid_value", param="min_tokens")
+
+    def prompts(self) -> list[Prompt]:
+        """The prompts, each of which gets ``n`` answers."""
+        raise NotImplementedError
+
+
+class Prompt:
+    """A prompt as text (empty where it came as token ids), its tokens, and its content at four bytes a token."""
+
+    __slots__ = ("content", "text", "tokens")
+
+    def __init__(self, text: str, content: bytes, tokens: int) -> None:
+        self.text, self.content, self.tokens = text, content, tokens
+
+
+class ChatRequest(Sampling):
+    """The body of POST /v1/chat/completions."""
+
+    messages: Annotated[list[Message], Field(min_length=1, max_length=16384)]
+    max_completion_tokens: int | None = Field(default=None, ge=1, description="The newer name of max_tokens; it goes first.")
+    tools: Annotated[list[dict[str, Any]], Field(max_length=1024)] | None = Field(
+        default=None, description="They count as prompt; none is called."
+    )
+    tool_choice: Literal["none", "auto"] | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: ResponseFormat | None = None
+    logprobs: Literal[False] | None = None
+    top_logprobs: None = None
+
+    @property
+    def limit(self) -> int | None:
+        return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+
+    def prompts(self) -> list[Prompt]:
+        """One prompt: the messages in order, each with what a chat template adds."""
+        texts = [f"{message.role}\n{message.text()}\n" for message in self.messages]
+        tokens = sum(count_tokens(message.text()) + MESSAGE_TOKENS for message in self.messages) + REPLY_TOKENS
+        if self.tools:
+            texts.insert(0, json.dumps(self.tools, separators=(",", ":")))
+            tokens += count_tokens(texts[0])
+        text = "".join(texts)
+        return [Prompt(text, text.encode(), tokens)]
+
+
+class CompletionRequest(Sampling):
+    """The body of POST /v1/completions."""
+
+    prompt: (
+        Text
+        | Annotated[list[Text], Field(min_length=1, max_length=MOST_CHOICES)]
+        | Annotated[list[TokenId], Field(min_length=1)]
+        | Annotated[list[Annotated[list[TokenId], Field(min_length=1)]], Field(min_length=1, max_length=MOST_CHOICES)]
+    ) = Field(description="A text, token ids, or a list of either; each gets n answers.")
+    best_of: Literal[1] | None = None
+    echo: Literal[False] | None = None
+    suffix: None = None
+    logprobs: None = None
+
+    def prompts(self) -> list[Prompt]:
+        """The prompts in order; token ids count as they are."""
+        given = self.prompt
+        if isinstance(given, str) or isinstance(given[0], int):
+            return [_prompt(given)]
+        return [_prompt(one) for one in given]
+
+
+def _prompt(given: Any) -> Prompt:
+    if isinstance(given, str):
+        return Prompt(given, given.encode(), max(1, count_tokens(given)))
+    return Prompt("", b"".join(token.to_bytes(4, "little") for token in given), len(given))
+
+
+RequestT = TypeVar("RequestT", bound=Sampling)
+
+
+async def read(request: Request, kind: type[RequestT]) -> RequestT:
+    """The body of ``request`` as ``kind``; raises ``ApiError`` 400 or 415, with the field and what is wrong with it."""
+    media = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    if media != "application/json":
+        message = f"the body must be JSON, with content-type application/json and not {media[:80]!r}"
+        raise ApiError(415, message, code="unsupported_media_type")
+    try:
+        body = kind.model_validate_json(await request.body())
+    except ValidationError as error:
+        raise _told(error) from None
+    except RecursionError:
+        raise ApiError(400, "the body is nested too deeply", code="invalid_json") from None
+    body.check()
+    return body
+
+
+def _told(error: ValidationError) -> ApiError:
+    """The first thing that is wrong, as one sentence."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    if first["type"] == "json_invalid":
+        return ApiError(400, f"the body is not JSON: {first['msg'].removeprefix('Invalid JSON: ')}", code="invalid_json")
+    if not first["loc"]:
+        return ApiError(400, "the body must be a JSON object", code="invalid_type")
+    place = ".".join(str(part) for part in first["loc"][:4])
+    name = str(first["loc"][0])
+    if first["type"] == "missing":
+        return ApiError(400, f"{place} is missing", code="missing_required_parameter", param=name)
+    what = first["msg"][:1].lower() + first["msg"][1:]
+    code = "invalid_type" if first["type"].endswith("_type") else "invalid_value"
+    return ApiError(400, f"{place}: {what}", code=code, param=name)
