@@ -7,7 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from presilicon.rtl import axi
-from presilicon.rtl.engine import engine_members
+from presilicon.rtl.engine import engine_ports
 from presilicon.template import Core
 
 __all__ = ["In", "Load"]
@@ -21,19 +21,16 @@ class Load(wiring.Component):
         bus = core.bus_bytes
         super().__init__(
             {
-                **engine_members("load"),
+                **engine_ports("load"),
                 "axi": Out(axi.read_port(bus)),
                 "spad_en": Out(1),
                 "spad_address": Out(24),
                 "spad_data": Out(8 * bus),
                 "spad_count": Out(range(bus + 1)),
-                "table_en": Out(1),
-                "table_address": Out(9),
-                "table_data": Out(32),
-                "kernel_en": Out(1),
-                "instruction_en": Out(1),
-                "memory_address": Out(24),
-                "memory_data": Out(8 * bus),
+                "side_en": Out(1),
+                "side_target": Out(3),
+                "side_address": Out(24),
+                "side_data": Out(8 * bus),
             }
         )
 

@@ -7,7 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from presilicon.rtl import axi
-from presilicon.rtl.engine import engine_members
+from presilicon.rtl.engine import engine_ports
 from presilicon.template import Core
 
 
@@ -19,7 +19,7 @@ class Store(wiring.Component):
         bus = core.bus_bytes
         super().__init__(
             {
-                **engine_members("store"),
+                **engine_ports("store"),
                 "axi": Out(axi.write_port(bus)),
                 "spad_en": Out(1),
                 "spad_address": Out(24),
