@@ -30,25 +30,6 @@ ERROR_CODES = {
 }
 """What the error codes of STATUS mean (0: none)."""
 
-PC_BITS = 16
-ERROR_CODES = {
-    1: "illegal opcode",
-    2: "illegal field",
-    3: "scratchpad address",
-    4: "accumulator row",
-    5: "read conflict",
-    6: "write conflict",
-    7: "semaphore overflow",
-    8: "loop nesting",
-    9: "bus read",
-    10: "bus write",
-    11: "watchdog",
-    12: "kernel",
-    13: "alignment",
-    14: "index out of range",
-}
-"""What the error codes of STATUS mean (0: none)."""
-
 
 def payload(opcode: str) -> data.StructLayout:
     """The fields of an instruction as an engine gets them: names, widths and order of ``LAYOUT``, registers added."""
@@ -73,6 +54,3 @@ def engine_ports(opcode: str) -> dict[str, In | Out]:
         "stop": In(1),
         "idle": Out(1),
     }
-
-
-engine_ports = engine_members

@@ -10,14 +10,14 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 
 from presilicon.isa.layout import SEMAPHORE_BITS
-from presilicon.rtl.engine import PC_BITS, payload_layout
+from presilicon.rtl.engine import PC_BITS, payload
 
 
 def entry(opcode: str) -> data.StructLayout:
     """What a queue holds an instruction: its fields, its masks, where it stood; ``sync`` has masks alone."""
     return data.StructLayout(
         {
-            "payload": payload_layout(opcode),
+            "payload": payload(opcode),
             "wait": unsigned(SEMAPHORE_BITS),
             "signal": unsigned(SEMAPHORE_BITS),
             "sync": unsigned(1),
