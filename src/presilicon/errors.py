@@ -8,6 +8,7 @@ PresiliconError
 │   ├── ParallelismError      chips, tensor, pipeline, expert and data parallelism that do not divide
 │   ├── CapacityError         the model does not fit the memory it is given
 │   ├── WorkloadError         lengths, batch, limits or prices
+│   ├── IsaError              an instruction, a program's text or file, or what a program does to the machine
 │   └── FactsError            a table of published figures or measurements
 └── CheckError                exit 1: a check ran and did not hold
 
@@ -64,6 +65,22 @@ class CapacityError(InputError):
 
 class WorkloadError(InputError):
     """Lengths, batch, limits or prices are impossible."""
+
+
+class IsaError(InputError):
+    """An instruction or program cannot be: its fields, its text, its file, or what it would do.
+
+    ``code`` is what the hardware's status register would say (the instruction page lists them); 0 where it would say nothing.
+    """
+
+    def __init__(self, message: str, *, where: str = "", hint: str = "", code: int = 0) -> None:
+        super().__init__(message, where=where, hint=hint)
+        self.code = code
+
+    def at(self, where: str) -> IsaError:
+        """The same error, told where it happened (outermost place first)."""
+        place = f"{where}: {self.where}" if self.where else where
+        return IsaError(self.message, where=place, hint=self.hint, code=self.code)
 
 
 class FactsError(InputError):

@@ -170,6 +170,10 @@ LAYOUT: Mapping[str, tuple[Field, ...]] = {
 OPCODES: Mapping[str, int] = {name: i + 1 for i, name in enumerate(LAYOUT)}
 # set: to = a op value, on 40-bit unsigned registers (add, sub and mul wrap at 2^40; shifts use the low 6 bits).
 ALU = ("add", "sub", "mul", "and", "shl", "shr", "min", "max")
+# The names of numbered choices, in text and in constructors.
+TARGETS = ("scratchpad", "tables", "kernels", "indices", "instructions")
+WEIGHTS = ("packed", "int4", "strided", "transposed")
+FORMATS = ("fp32", "int8", "int32")
 
 
 def _uop(*fields: tuple[str, int, str]) -> tuple[Field, ...]:
