@@ -1,0 +1,329 @@
+"""When each engine issues and finishes its instructions: the queues and semaphores of the hardware, as recurrences.
+
+Every time is a cycle number. An engine takes instructions in order; ``issue`` follows from queue, readiness and semaphore
+tokens, ``done`` from the instruction's own timing and, for load and store, from the DRAM model. Only bursts need an order
+in time among engines, so they are handed out one by one (``next_arrival``, ``serve``).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from presilicon.isa import (
+    LOAD_DONE,
+    GATHER_START,
+    MOVE_START,
+    QUEUE_CYCLES,
+    State,
+    load_entries,
+    matmul_time,
+    store_bursts,
+    table_beat_cycles,
+    vector_slots,
+    vector_time,
+)
+from presilicon.simulate.dram import Dram
+from presilicon.template import Core
+
+# From a store burst's address to its first beat: scratchpad read and the output register.
+STORE_BEAT_CYCLES = 4
+
+
+@dataclass(slots=True)
+class Entry:
+    """One instruction in an engine's queue: its program counter, resolved field values, waits and signals."""
+
+    pc: int
+    op: str
+    values: Mapping[str, int]
+    wait: tuple[int, ...]
+    signal: tuple[int, ...]
+    pushed: int
+
+
+@dataclass(slots=True)
+class Event:
+    """What one instruction did in time: engine number, program counter, issue and done cycle."""
+
+    engine: int
+    pc: int
+    op: str
+    issue: int
+    done: int
+
+
+@dataclass(slots=True)
+class Tokens:
+    """Semaphore counters of one core: for each pair of engines the cycles from which a token can be taken, in order."""
+
+    times: list[list[deque[int]]] = field(default_factory=lambda: [[deque() for _ in range(5)] for _ in range(5)])
+
+    def ready(self, sources: tuple[int, ...], engine: int) -> int | None:
+        """First cycle in which one token of each source is there; None where one is not known yet."""
+        latest = 0
+        for source in sources:
+            queue = self.times[source][engine]
+            if not queue:
+                return None
+            latest = max(latest, queue[0])
+        return latest
+
+    def take(self, sources: tuple[int, ...], engine: int) -> None:
+        """Removes one token of each source."""
+        for source in sources:
+            self.times[source][engine].popleft()
+
+    def give(self, engine: int, targets: tuple[int, ...], done: int) -> None:
+        """A token for each target, which it can take from the cycle after ``done``."""
+        for target in targets:
+            self.times[engine][target].append(done + 1)
+
+
+class Engine:
+    """An engine's queue and order; the four kinds below add what an instruction takes."""
+
+    __slots__ = ("busy_cycles", "core", "events", "finished", "number", "popped", "pushed", "queue", "ready", "tokens")
+
+    def __init__(self, number: int, core: Core, tokens: Tokens, events: list[Event] | None) -> None:
+        self.number = number
+        self.core = core
+        self.tokens = tokens
+        self.events = events
+        self.queue: deque[Entry] = deque()
+        self.pushed = 0
+        # Cycles in which instructions left the queue, the last few: what room the sequencer finds.
+        self.popped: deque[int] = deque(maxlen=core.queue_slots)
+        self.ready = 0
+        # Cycle of the last signal.
+        self.finished = 0
+        self.busy_cycles = 0
+
+    def room(self) -> int | None:
+        """First cycle in which the next push finds room; None while that is not known."""
+        waiting = len(self.queue)
+        if waiting >= self.core.queue_slots:
+            return None
+        if self.pushed < self.core.queue_slots:
+            return 0
+        # The slot is the one of the instruction `queue_slots` before; it left the queue and the count shows it a cycle later.
+        index = len(self.popped) - (self.core.queue_slots - waiting)
+        return self.popped[index] + 1
+
+    def push(self, entry: Entry) -> None:
+        """The sequencer's push."""
+        self.queue.append(entry)
+        self.pushed += 1
+
+    def drained(self) -> int | None:
+        """First cycle in which the engine is idle and its queue empty; None while that is not known."""
+        if self.queue:
+            return None
+        return self.finished + 1 if self.pushed else 0
+
+    def issue(self) -> Entry | None:
+        """Issues the head if all it waits for is known; returns it, with its issue cycle in ``popped``."""
+        if not self.queue:
+            return None
+        head = self.queue[0]
+        wait = self.tokens.ready(head.wait, self.number)
+        if wait is None:
+            return None
+        cycle = max(head.pushed + QUEUE_CYCLES, self.ready, wait)
+        self.tokens.take(head.wait, self.number)
+        self.queue.popleft()
+        self.popped.append(cycle)
+        if head.op == "sync":
+            self.ready = cycle + 1
+            self.done(head, cycle, cycle)
+        else:
+            self.start(head, cycle)
+        return head
+
+    def start(self, entry: Entry, cycle: int) -> None:
+        """Takes up an instruction in ``cycle``."""
+        raise NotImplementedError
+
+    def done(self, entry: Entry, issue: int, cycle: int) -> None:
+        """Signals: in order, and one instruction a cycle."""
+        self.finished = max(cycle, self.finished + 1)
+        self.tokens.give(self.number, entry.signal, self.finished)
+        if entry.op != "sync":
+            self.busy_cycles += cycle - issue + 1
+        if self.events is not None:
+            self.events.append(Event(self.number, entry.pc, entry.op, issue, cycle))
+
+
+class Matmul(Engine):
+    """The array: the fetch of the next stationary tile overlaps the multiplication of the present one."""
+
+    __slots__ = ("multiplied",)
+
+    def __init__(self, number: int, core: Core, tokens: Tokens, events: list[Event] | None) -> None:
+        super().__init__(number, core, tokens, events)
+        self.multiplied = 0
+
+    def start(self, entry: Entry, cycle: int) -> None:
+        time = matmul_time(self.core, entry.values, cycle, self.multiplied)
+        self.multiplied = time.free
+        self.ready = time.ready
+        self.done(entry, cycle, time.done)
+
+
+class Vector(Engine):
+    """The vector unit: one kernel at a time."""
+
+    __slots__ = ("state",)
+
+    def __init__(self, number: int, core: Core, tokens: Tokens, events: list[Event] | None, state: State) -> None:
+        super().__init__(number, core, tokens, events)
+        self.state = state
+
+    def start(self, entry: Entry, cycle: int) -> None:
+        slots = vector_slots(self.state.kernel(entry.values["kernel"]), entry.values)
+        time = vector_time(self.core, slots, cycle)
+        self.ready = time.ready
+        self.done(entry, cycle, time.done)
+
+
+class _Mover(Engine):
+    """What load and store share: transfers of the present instruction, eight outstanding, done in order."""
+
+    __slots__ = ("beats", "current", "issued", "next_arrival", "open", "position", "slots", "transfers")
+
+    def __init__(self, number: int, core: Core, tokens: Tokens, events: list[Event] | None) -> None:
+        super().__init__(number, core, tokens, events)
+        self.current: Entry | None = None
+        # (address, beats, whether fill) of each transfer.
+        self.transfers: list[tuple[int, int, bool]] = []
+        self.position = 0
+        self.issued = 0
+        # First cycle in which the walker can hand out the next transfer.
+        self.open = 0
+        # Completion cycles of the last transfers, as many as may be outstanding.
+        self.slots: deque[int] = deque(maxlen=core.outstanding)
+        # Cycle in which the next burst reaches the memory; None where there is none.
+        self.next_arrival: int | None = None
+        # Beats moved over the bus so far.
+        self.beats = 0
+
+    def issue(self) -> Entry | None:
+        # The walker takes the next instruction only when it has handed out the bursts of the one before.
+        return super().issue() if self.current is None else None
+
+    def drained(self) -> int | None:
+        return super().drained() if self.current is None else None
+
+    def begin(self, entry: Entry, cycle: int, first: int, transfers: list[tuple[int, int, bool]]) -> None:
+        """Starts handing out an instruction's transfers, the first in ``first`` at the earliest."""
+        self.current = entry
+        self.issued = cycle
+        self.transfers = transfers
+        self.position = 0
+        self.open = first
+        self.advance()
+
+    def slot(self) -> int:
+        """First cycle in which one of the outstanding transfers has made room."""
+        return self.slots[0] + 1 if len(self.slots) == self.slots.maxlen else 0
+
+    def advance(self) -> None:
+        """Goes on to the next burst."""
+        raise NotImplementedError
+
+    def serve(self, dram: Dram) -> None:
+        """The burst that reaches the memory in ``next_arrival`` is served."""
+        raise NotImplementedError
+
+    def close(self, done: int) -> None:
+        """All transfers are handed out: ready for the next instruction."""
+        entry = self.current
+        assert entry is not None
+        self.next_arrival = None
+        self.current = None
+        self.ready = self.open
+        self.done(entry, self.issued, done)
+
+
+class Load(_Mover):
+    """Reads bursts into a memory of the core; fill is written between them in order."""
+
+    __slots__ = ("beat_cycles", "state", "sunk")
+
+    def __init__(self, number: int, core: Core, tokens: Tokens, events: list[Event] | None, state: State) -> None:
+        super().__init__(number, core, tokens, events)
+        self.state = state
+        # Last cycle in which the sink was busy.
+        self.sunk = 0
+        self.beat_cycles = 1
+
+    def start(self, entry: Entry, cycle: int) -> None:
+        entries = load_entries(self.core, entry.values, self.state.indices if entry.values["gather"] else None)
+        self.beat_cycles = table_beat_cycles(self.core) if entry.values["target"] == 1 else 1
+        first = cycle + (GATHER_START if entry.values["gather"] else MOVE_START)
+        self.begin(entry, cycle, first, list(zip(entries.address.tolist(), entries.beats.tolist(), entries.fill.tolist(), strict=True)))
+
+    def advance(self) -> None:
+        transfers = self.transfers
+        while self.position < len(transfers):
+            _, cycles, fill = transfers[self.position]
+            cycle = max(self.open, self.slot())
+            if not fill:
+                self.next_arrival = cycle
+                return
+            self.sunk = max(self.sunk + 1, cycle + 1) + cycles - 1
+            self._hand_out(cycle)
+        self.close(self.sunk + LOAD_DONE)
+
+    def _hand_out(self, cycle: int) -> None:
+        self.slots.append(self.sunk)
+        self.open = cycle + 1
+        self.position += 1
+
+    def serve(self, dram: Dram) -> None:
+        address, beats, _ = self.transfers[self.position]
+        cycle = self.next_arrival
+        assert cycle is not None
+        start, _ = dram.serve(cycle, beats, address, False)
+        self.beats += beats
+        first = max(dram.beat(start, 0), self.sunk + 1, cycle + 1)
+        # Beats come evenly and are taken every `beat_cycles`: the last is late by the one or by the other.
+        last = max(dram.beat(start, beats - 1), first + (beats - 1) * self.beat_cycles)
+        self.sunk = last + self.beat_cycles - 1
+        self._hand_out(cycle)
+        self.advance()
+
+
+class Store(_Mover):
+    """Writes bursts; done when the last response is there."""
+
+    __slots__ = ("addressed", "answered")
+
+    def __init__(self, number: int, core: Core, tokens: Tokens, events: list[Event] | None) -> None:
+        super().__init__(number, core, tokens, events)
+        # Cycle of the present burst's address, and of the last response.
+        self.addressed = 0
+        self.answered = 0
+
+    def start(self, entry: Entry, cycle: int) -> None:
+        bursts = store_bursts(self.core, entry.values)
+        self.begin(entry, cycle, cycle + MOVE_START, list(zip(bursts.address.tolist(), bursts.beats.tolist(), bursts.fill.tolist(), strict=True)))
+
+    def advance(self) -> None:
+        if self.position < len(self.transfers):
+            self.addressed = max(self.open, self.slot())
+            self.next_arrival = self.addressed + STORE_BEAT_CYCLES - 1 + self.transfers[self.position][1]
+        else:
+            self.close(self.answered + 1)
+
+    def serve(self, dram: Dram) -> None:
+        address, beats, _ = self.transfers[self.position]
+        assert self.next_arrival is not None
+        _, free = dram.serve(self.next_arrival, beats, address, True)
+        self.beats += beats
+        self.answered = max(dram.response(free), self.answered + 1)
+        self.slots.append(self.answered)
+        self.open = self.addressed + beats + 1
+        self.position += 1
+        self.advance()
