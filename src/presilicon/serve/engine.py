@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
+from presilicon.replay import Request
 from presilicon.serve import errors
 from presilicon.serve.clock import VirtualClock
 from presilicon.serve.exchange import Answer, End, Exchange
@@ -17,7 +18,7 @@ from presilicon.serve.requests import Prompt
 from presilicon.serve.settings import Settings
 
 if TYPE_CHECKING:
-    from presilicon.replay import Deployment, Step
+    from presilicon.replay import Deployment, Refusal, Step
 
 logger = logging.getLogger(__name__)
 
@@ -32,9 +33,11 @@ def prefix_hashes(content: bytes, tokens: int, block_tokens: int) -> tuple[int, 
     return tuple(hashes)
 
 
-def _refused(reason: str, message: str) -> errors.ApiError:
+def _refused(refusal: Refusal) -> errors.ApiError:
     """What a client is told where the scheduler does not take its request."""
-    return errors.busy(message) if reason == "queue" else errors.ApiError(400, message, code="context_length_exceeded")
+    if refusal.reason == "queue":
+        return errors.busy(refusal.message)
+    return errors.ApiError(400, refusal.message, code="context_length_exceeded")
 
 
 class Replica:
@@ -46,8 +49,7 @@ class Replica:
         self.metrics = Metrics(deployment.max_tokens or 2**20)
         self.energy_j = 0.0
         self._live: dict[int, Answer] = {}
-        self._inbox: deque[tuple[Answer, tuple[int, ...]]] = deque()
-        self._block_tokens = deployment.block_tokens
+        self._inbox: deque[Request] = deque()
         self._woken = asyncio.Event()
 
     @property
@@ -55,18 +57,16 @@ class Replica:
         """Answers that this replica has to make."""
         return len(self._live)
 
-    def add(self, answer: Answer, key: int, prefix: tuple[int, ...]) -> None:
+    def add(self, answer: Answer, request: Request) -> None:
         """Take an answer; it joins the first step that starts at or after its arrival."""
-        answer.key = key
-        self._live[key] = answer
-        self._inbox.append((answer, prefix))
+        self._live[answer.key] = answer
+        self._inbox.append(request)
         self._woken.set()
 
     def drop(self, answer: Answer) -> None:
         """Forget an answer and free its KV blocks."""
         if self._live.pop(answer.key, None) is not None and not self.scheduler.abort(answer.key):
-            with contextlib.suppress(StopIteration):
-                self._inbox.remove(next(item for item in self._inbox if item[0] is answer))
+            self._inbox = deque(request for request in self._inbox if request.id != answer.key)
 
     async def run(self) -> None:
         """Step for ever: a step starts when the last one ended, and its tokens go out when the clock is at its end."""
@@ -77,7 +77,7 @@ class Replica:
                     self._woken.clear()
                     await self._woken.wait()
                     continue
-                at = max(at, self._inbox[0][0].arrival_s)
+                at = max(at, self._inbox[0].arrival_s)
             self._admit(at)
             step = self.scheduler.step(at)
             if step is None:
@@ -91,22 +91,11 @@ class Replica:
 
     def _admit(self, at: float) -> None:
         """Give the scheduler what has arrived by ``at``."""
-        from presilicon.replay import Request
-
-        while self._inbox and self._inbox[0][0].arrival_s <= at:
-            answer, prefix = self._inbox.popleft()
-            request = Request(
-                id=answer.key,
-                arrival_s=answer.arrival_s,
-                input_tokens=answer.prompt_tokens,
-                output_tokens=answer.asked,
-                prefix=prefix,
-                prefix_tokens=self._block_tokens,
-            )
+        while self._inbox and self._inbox[0].arrival_s <= at:
+            request = self._inbox.popleft()
             refusal = self.scheduler.add(request, at)
             if refusal is not None:
-                self._live.pop(answer.key, None)
-                answer.exchange.stop(End.REFUSED, _refused(refusal.reason, refusal.message))
+                self._live.pop(request.id).exchange.stop(End.REFUSED, _refused(refusal))
 
     def _hand_out(self, step: Step) -> None:
         """Give the tokens of ``step`` to their answers, and end those that are complete."""
@@ -192,16 +181,29 @@ class Engine:
         if len(self.exchanges) >= self.settings.max_concurrency:
             self.refused += 1
             raise errors.busy(f"{self.settings.max_concurrency:,} requests are in flight, the most that are served at once")
+        requests = self._requests(answers, prompts)
         self.exchanges.add(exchange)
-        now, hashes = self.clock.now(), {}
+        for answer, request in zip(answers, requests, strict=True):
+            exchange.add(answer)
+            answer.key, answer.arrival_s = request.id, request.arrival_s
+            answer.replica = min(range(len(self.replicas)), key=lambda i: self.replicas[i].load)
+            self.replicas[answer.replica].add(answer, request)
+
+    def _requests(self, answers: Sequence[Answer], prompts: Sequence[Prompt]) -> list[Request]:
+        """What the scheduler is asked for; ``ApiError`` where it could never serve it."""
+        now, blocks = self.clock.now(), self.deployment.block_tokens
+        hashes: dict[int, tuple[int, ...]] = {}
+        requests = []
         for answer, prompt in zip(answers, prompts, strict=True):
             if id(prompt) not in hashes:
-                hashes[id(prompt)] = prefix_hashes(prompt.content, prompt.tokens, self.deployment.block_tokens)
-            exchange.add(answer)
-            answer.arrival_s = now
-            answer.replica = min(range(len(self.replicas)), key=lambda i: self.replicas[i].load)
+                hashes[id(prompt)] = prefix_hashes(prompt.content, prompt.tokens, blocks)
             self._next += 1
-            self.replicas[answer.replica].add(answer, self._next, hashes[id(prompt)])
+            request = Request(self._next, now, prompt.tokens, answer.asked, hashes[id(prompt)], blocks)
+            refusal = self.deployment.refusal(request)
+            if refusal is not None:
+                raise _refused(refusal)
+            requests.append(request)
+        return requests
 
     def close(self, exchange: Exchange) -> None:
         """The exchange is over: drop what is not finished."""

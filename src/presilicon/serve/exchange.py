@@ -98,8 +98,9 @@ class Answer:
             self.tail += piece
             found = [at for at in map(self.tail.find, self.stops) if at >= 0]
             if found:
-                self._release(len(self.tail) - min(found))
-                self.exchange.put(self, self.tail[: min(found) - len(self.tail) or None] if self.held else "")
+                after = len(self.tail) - min(found)
+                self._release(after)
+                self.exchange.put(self, self.tail[: len(self.tail) - after])
                 self.held.clear()
                 self.finish = "stop"
                 return
