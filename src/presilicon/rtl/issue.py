@@ -26,7 +26,7 @@ class Issue(Component):
     """
 
     def __init__(self, flight: int = 16) -> None:
-        assert flight >= 2 and flight & (flight - 1) == 0, flight
+        assert flight in (2, 4, 8, 16), flight
         self._flight = flight
         super().__init__(
             {

@@ -34,7 +34,7 @@ class Queue(Component):
     """
 
     def __init__(self, shape: Any, depth: int) -> None:
-        assert depth >= 2 and depth & (depth - 1) == 0, depth
+        assert depth in (2, 4, 8, 16), depth
         self._shape, self._depth = shape, depth
         super().__init__(
             {
