@@ -1,0 +1,142 @@
+"""``presilicon bench``: MLPerf's scenarios on a chip that need not exist."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from presilicon.cli.options import amount_option, as_json, chip_option, count_option, dims, format_option, model_argument
+from presilicon.cli.output import print_json, print_table, say
+
+SCENARIOS = ("single-stream", "multi-stream", "offline", "server")
+INVALID = 1
+
+
+@click.command(name="bench", short_help="MLPerf's scenarios, with the real LoadGen or in virtual time.")
+@model_argument
+@chip_option("The chip: a name of the library or a TOML file.")
+@click.option("--scenario", type=click.Choice(SCENARIOS), required=True, help="What is sent, and what is measured.")
+@count_option("--chips", "Chips that share the queries.", 1)
+@click.option("--virtual", is_flag=True, help="In virtual time, without LoadGen: takes a second or so.")
+@amount_option("--latency-s", "Latency bound of the server; MLPerf's where it has one.", metavar="S")
+@amount_option("--rate-per-s", "Rate of the server's queries; without it, the highest valid one is found.", metavar="R")
+@amount_option("--seconds", "About how long LoadGen runs.", 10.0, metavar="S")
+@count_option("--input-tokens", "Tokens of each text, instead of the lengths of MLPerf's data.")
+@format_option("--weights")
+@format_option("--activations")
+@click.option("-o", "out", type=click.Path(), metavar="DIR", help="New or empty folder for LoadGen's logs and the result.")
+@dims
+@as_json
+def bench(
+    model: str,
+    chip: str,
+    scenario: str,
+    chips: int,
+    virtual: bool,
+    latency_s: float | None,
+    rate_per_s: float | None,
+    seconds: float,
+    input_tokens: int | None,
+    weights: str | None,
+    activations: str | None,
+    out: str | None,
+    dims: tuple[tuple[str, int], ...],
+    as_json: bool,
+) -> int:
+    """Run one of MLPerf's scenarios for MODEL on a chip: MLPerf-style, unverified.
+
+    \b
+    presilicon bench resnet50 --chip h100 --scenario offline --virtual
+    presilicon bench bert-99 --chip l4 --scenario single-stream -o results
+    presilicon bench resnet50 --chip rebellions-atom --scenario server --latency-s 0.015
+
+    LoadGen, MLPerf's own load generator, sends the queries; each is answered when the chip would answer it by the estimate,
+    with time stretched so that the machine this runs on is quick enough. MODEL may also be MLPerf's name of a benchmark,
+    such as bert-99. A server finds the highest rate of queries that keeps 99 % of the latencies within the bound. Exit code
+    1: the run is not valid.
+    """
+    from presilicon import bench as engine
+    from presilicon.chip import load as load_chip
+    from presilicon.frontend.network import Network
+
+    found, benchmark = engine.loaded(model, dict(dims))
+    assert isinstance(found, Network)
+    system = engine.network_system(
+        found, benchmark, load_chip(chip), chips, input_tokens=input_tokens, weights=weights, activations=activations
+    )
+    with _bar() as progress:
+        result = engine.bench(
+            system,
+            scenario,
+            virtual=virtual,
+            latency_s=latency_s,
+            rate_per_s=rate_per_s,
+            seconds=seconds,
+            out=out,
+            progress=progress,
+        ).to_json()
+    if as_json:
+        print_json("bench", result)
+    else:
+        _print(result)
+        if out is not None:
+            say(f"Written to {out}.")
+    return 0 if result["valid"] else INVALID
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar on stderr, where that is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        tasks: dict[str, Any] = {}
+
+        def progress(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total)
+            bar.update(tasks[what], completed=done, total=total)
+
+        yield progress
+
+
+def _shown(metric: str, value: float | None) -> str:
+    from presilicon.units import si
+
+    unit = "s" if metric.endswith("_s") and not metric.endswith("_per_s") else "/s"
+    return si(value, unit)
+
+
+def _print(found: Mapping[str, Any]) -> None:
+    from presilicon.units import percent, si
+
+    formats = str(found["formats"]).split("/")
+    say(
+        f"{found['label']}: {found['model']} on {found['chips']} x {found['chip']}, {found['scenario']}, weights {formats[0]}, "
+        f"activations {formats[1]}"
+    )
+    say()
+    virtual, metric = found["virtual"], found["metric"]
+    columns = ["", found["driver"], *(["virtual time", "difference"] if virtual else [])]
+
+    def row(name: str, value: float, other: float | None, shown: Callable[[float | None], str]) -> tuple[str, ...]:
+        rest = (shown(other), percent(value / other - 1, 2) if other else "-") if virtual else ()
+        return (name, shown(value), *rest)
+
+    rows = [row(metric, found["value"], virtual and virtual["value"], lambda v: _shown(metric, v))]
+    for name, value in found["percentiles"].items():
+        other = virtual and virtual["percentiles"][name]
+        rows.append(row(f"latency {name}", value, other, lambda v: si(v, "s")))
+    print_table(columns, rows, right=columns[1:])
+    say()
+    interval = f"Measured chips lay from {_shown(metric, found['low'])} to {_shown(metric, found['high'])}. "
+    bound = f"Bound: {si(found['latency_bound_s'], 's')}. " if found["latency_bound_s"] else ""
+    say(interval + bound + ("Valid." if found["valid"] else "Not valid: " + " ".join(found["reasons"])))
+    for note in found["notes"]:
+        say(note + ".")
