@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -28,6 +29,15 @@ ABORT = "presilicon.abort"
 """Name of the extension of the ASGI scope that ends the connection at once."""
 
 
+UPGRADE = re.compile(rb"(\r\nup)grade(?=[ \t]*:)", re.IGNORECASE)
+
+
+def _without_upgrade(data: bytes) -> bytes:
+    """``data`` with a request's offer to upgrade renamed: HTTP/2 clients make it, and the parser then leaves the body out."""
+    head, end, rest = data.partition(b"\r\n\r\n")
+    return UPGRADE.sub(rb"\1-grade", head) + end + rest if UPGRADE.search(head) else data
+
+
 class LimitedProtocol(HttpToolsProtocol):
     """HTTP/1.1 with bounds on headers in size, number and time, on refused bodies, and errors as OpenAI's objects."""
 
@@ -50,6 +60,8 @@ class LimitedProtocol(HttpToolsProtocol):
             self._discard(len(data))
             return
         began = self._in_head
+        if self.cycle is None or not self.cycle.more_body:
+            data = _without_upgrade(data)
         super().data_received(data)
         if began and self._in_head and not self._refused:  # a line or header without end
             self._head_bytes += len(data)

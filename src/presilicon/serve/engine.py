@@ -48,7 +48,7 @@ class Replica:
         self.clock = clock
         self.metrics = Metrics(deployment.max_tokens or 2**20)
         self.energy_j = 0.0
-        self._live: dict[int, Answer] = {}
+        self._live: dict[int | str, Answer] = {}
         self._inbox: deque[Request] = deque()
         self._woken = asyncio.Event()
 

@@ -72,7 +72,8 @@ class Answer:
         self.held: list[str] = []
         self.tail = ""
         self.arrival_s = self.first_s = self.last_s = 0.0
-        self.key = self.replica = -1
+        self.key: int | str = -1
+        self.replica = -1
 
     def token(self, at: float) -> None:
         """One more token, made at the chip's time ``at``; sets ``finish`` where it is the last."""

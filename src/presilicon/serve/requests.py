@@ -196,16 +196,22 @@ async def read(request: Request, kind: type[RequestT]) -> RequestT:
 
 
 def _told(error: ValidationError) -> ApiError:
-    """The first thing that is wrong, as one sentence."""
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    if first["type"] == "json_invalid":
-        return ApiError(400, f"the body is not JSON: {first['msg'].removeprefix('Invalid JSON: ')}", code="invalid_json")
-    if not first["loc"]:
+    """The first thing that is wrong, as one sentence; of a field that takes several types, what is nearest to right."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    if found[0]["type"] == "json_invalid":
+        return ApiError(400, f"the body is not JSON: {found[0]['msg'].removeprefix('Invalid JSON: ')}", code="invalid_json")
+    if not found[0]["loc"]:
         return ApiError(400, "the body must be a JSON object", code="invalid_type")
-    place = ".".join(str(part) for part in first["loc"][:4])
-    name = str(first["loc"][0])
+    name = str(found[0]["loc"][0])
+    same = [one for one in found if one["loc"][0] == name]
+    first = max(same, key=lambda one: (not one["type"].endswith("_type"), len(one["loc"])))
+    place = ".".join(str(part) for part in first["loc"] if isinstance(part, int) or part in _NAMES) or name
     if first["type"] == "missing":
         return ApiError(400, f"{place} is missing", code="missing_required_parameter", param=name)
     what = first["msg"][:1].lower() + first["msg"][1:]
     code = "invalid_type" if first["type"].endswith("_type") else "invalid_value"
     return ApiError(400, f"{place}: {what}", code=code, param=name)
+
+
+_NAMES = {name for one in (ChatRequest, CompletionRequest, Message, TextPart, StreamOptions) for name in one.model_fields}
+"""Names of fields; what else stands in pydantic's places names a branch of a union."""

@@ -50,7 +50,7 @@ def bind(settings: Settings) -> socket.socket:
 class Server(uvicorn.Server):
     """uvicorn's server with an end that tells: SIGTERM and Ctrl-C let requests in flight finish, for a while."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, started: Callable[[], None] | None = None) -> None:
         config = uvicorn.Config(
             endpoint.asgi,
             http=LimitedProtocol,
@@ -65,7 +65,7 @@ class Server(uvicorn.Server):
             timeout_keep_alive=30,
         )
         super().__init__(config)
-        self.endpoint = endpoint
+        self.endpoint, self.tell = endpoint, started
         self.signals: list[int] = []
 
     @contextmanager
@@ -82,6 +82,12 @@ class Server(uvicorn.Server):
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to accept, then say so."""
+        await super().startup(sockets)
+        if self.tell is not None:
+            self.tell()
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Refuse new requests, let those in flight finish, and after the time to drain tell the rest."""
         engine = self.endpoint.engine
@@ -96,9 +102,7 @@ class Server(uvicorn.Server):
 
 
 def serve(endpoint: Endpoint, listener: socket.socket, *, started: Callable[[], None] | None = None) -> int:
-    """Serve on ``listener`` until a signal ends it; the signal's number, or 0. ``started`` is called once it listens."""
-    server = Server(endpoint)
-    if started is not None:
-        started()
+    """Serve on ``listener`` until a signal ends it; the signal's number, or 0. ``started`` is called once it accepts."""
+    server = Server(endpoint, started)
     server.run(sockets=[listener])
     return server.signals[0] if server.signals else 0
