@@ -148,7 +148,7 @@ def test_time_of_a_whole_process(arguments: tuple[str, ...], promised_s: float) 
     assert time.perf_counter() - begin < 3 * promised_s
 
 
-@pytest.mark.parametrize("name", [c for c in COMMANDS if c not in ("validate", "calibrate")])
+@pytest.mark.parametrize("name", [c for c in COMMANDS if c not in ("validate", "calibrate", "serve")])
 def test_examples_of_the_help_run(run, name: str) -> None:
     for line in re.findall(r"^  (presilicon [^\n]*)", run(name, "--help").out, re.MULTILINE):
         example = re.split(r"  +", line)[0]
