@@ -42,7 +42,7 @@ class Speculation:
 
     @property
     def gain(self) -> float:
-        """Tokens a step gives on the mean: those before the first wrong one, and one of the model's own (arXiv 2211.17192, eq. 1)."""
+        """Tokens a step gives on the mean: those before the first wrong one, and one more (arXiv 2211.17192, eq. 1)."""
         a = self.acceptance
         return (1.0 - a ** (self.tokens + 1)) / (1.0 - a)
 
