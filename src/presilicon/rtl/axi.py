@@ -6,7 +6,9 @@ Inside a core a port carries only what varies. Every burst is INCR, of whole bea
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Value
+from typing import Any
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -86,3 +88,45 @@ def connect_top(m: Module, top: object, read: object, write: object, bus_bytes: 
     for channel in ("ar", "aw"):
         for name, (_, value) in _constants(bus_bytes, channel).items():
             m.d.comb += getattr(top, prefix + name).eq(value)
+
+
+class BurstSplitter(wiring.Component):
+    """The next burst of ``left`` bytes (at least 1) from byte ``address`` on: all of them, or up to the end of the page.
+
+    ``bytes`` it moves, ``offset`` of the first within its beat, ``length`` its beats - 1 (at most 255: a page has 256 beats of
+    16 bytes), ``final`` where nothing is left behind it. Combinational.
+    """
+
+    def __init__(self, bus_bytes: int, left_bits: int) -> None:
+        self._shift = bus_bytes.bit_length() - 1
+        super().__init__(
+            {
+                "address": In(ADDRESS_BITS),
+                "left": In(left_bits),
+                "bytes": Out(range(PAGE_BYTES + 1)),
+                "offset": Out(self._shift),
+                "length": Out(8),
+                "final": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        page_bits = PAGE_BYTES.bit_length() - 1
+        room = Signal(range(PAGE_BYTES + 1))
+        last = Signal(range(2 * PAGE_BYTES))
+        m.d.comb += [
+            room.eq(PAGE_BYTES - self.address[:page_bits]),
+            self.final.eq(self.left <= room),
+            self.bytes.eq(Mux(self.final, self.left, room)),
+            self.offset.eq(self.address[: self._shift]),
+            last.eq(self.offset + self.bytes - 1),
+            self.length.eq(last >> self._shift),
+        ]
+        return m
+
+
+def aligned(address: Value, bus_bytes: int) -> Value:
+    """``address`` down to the beat it lies in."""
+    shift = bus_bytes.bit_length() - 1
+    return Cat(Const(0, shift), address[shift:])
