@@ -11,7 +11,6 @@ from typing import Any
 from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib.wiring import Component, Out
 
-from presilicon.isa.layout import LAYOUT
 from presilicon.rtl import axi
 from presilicon.rtl.engine import engine_ports
 from presilicon.rtl.fifo import Fifo
@@ -24,9 +23,9 @@ ILLEGAL, BUS_READ, RANGE, MISALIGNED, INDEX_RANGE = 2, 9, 3, 13, 14
 
 
 class Load(Component):
-    """LOAD of a core: ``engine_ports("load")`` and
+    """LOAD of a core.
 
-    ``axi``: AR and R; ``spad_*``: write port ``l`` of the scratchpad; ``side_*``: writes of tables (a 32-bit entry a cycle at
+    Beside ``engine_ports("load")``: ``axi``: AR and R; ``spad_*``: write port ``l`` of the scratchpad; ``side_*``: writes of tables (a 32-bit entry a cycle at
     a byte address), kernel, index and instruction memories (a beat at a byte address).
     Section 4 of the template has the timing: first entry two cycles after ``start`` (four with gather), ``ready`` the cycle
     after the last entry, ``done`` four cycles after the last beat or fill; ``idle`` from the cycle after ``done``.
@@ -66,7 +65,10 @@ class Load(Component):
         m.d.comb += [quiet.eq(self.stop | failed), begin.eq(self.start & ~quiet & ~illegal & ~misaligned)]
 
         # What of the payload the rows need.
-        has = {n: Signal(payload[n].shape(), name=f"held_{n}", reset_less=True) for n in ("left", "right", "fill", "target", "gather")}
+        has = {
+            n: Signal(payload[n].shape(), name=f"held_{n}", reset_less=True)
+            for n in ("left", "right", "fill", "target", "gather")
+        }
         whole = Signal(RUN_BITS + 1, reset_less=True)  # bytes of a row that is all fill
         y0, limit = Signal(signed(24), reset_less=True), Signal(24, reset_less=True)
         y = Signal(signed(26), reset_less=True)  # number of the row along n1: y0 + i1, exact

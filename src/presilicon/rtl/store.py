@@ -6,6 +6,7 @@ room for them behind it; they leave on W in the cycle in which the scratchpad gi
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
@@ -22,8 +23,9 @@ ILLEGAL, BUS_WRITE = 2, 10
 
 
 class Store(Component):
-    """STORE of a core: ``engine_ports("store")`` and ``axi``: AW, W and B; ``spad_*``: read port ``s`` of the scratchpad.
+    """STORE of a core.
 
+    Beside ``engine_ports("store")``: ``axi``: AW, W and B; ``spad_*``: read port ``s`` of the scratchpad.
     Section 5 of the template has the timing: first AW two cycles after ``start``, beats read from the cycle after AW on,
     ``ready`` the cycle after the last read, ``done`` the cycle after the last B; ``idle`` from the cycle after ``done``.
     """
@@ -129,7 +131,7 @@ class Store(Component):
         behind = [Signal(flight, name=f"read_{k}") for k in range(core.scratchpad_read_cycles)]
         first = {"valid": read, "offset": now.offset, "count": count, "final": final}
         m.d.sync += [getattr(behind[0], name).eq(value) for name, value in first.items()]
-        m.d.sync += [later.eq(sooner) for sooner, later in zip(behind, behind[1:], strict=False)]
+        m.d.sync += [later.eq(sooner) for sooner, later in pairwise(behind)]
         come = behind[-1]
         beat = data.StructLayout({"data": 8 * bus, "strobe": bus, "last": 1})
         fresh, out = Signal(beat), Signal(beat)
