@@ -1,4 +1,4 @@
-"""Synthetic requests: lengths from distributions, prefixes that groups of requests share, arrivals at random; all from one seed."""
+"""Synthetic requests: lengths from distributions, prefixes that requests share, arrivals at random; all from one seed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WAYS = 'a number of tokens, "uniform:low:high", "exponential:mean" or "lognorma
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """Token counts: ``fixed`` at ``mean``, ``uniform`` from ``low`` to ``high``, ``exponential``, or ``lognormal`` with ``sigma``.
+    """Token counts: ``fixed`` at ``mean``, ``uniform`` from ``low`` to ``high``, ``exponential``, or ``lognormal``.
 
     Values are whole and cut to ``low`` .. ``high``; ``sigma`` is the deviation of the logarithm. Written as text
     "1024", "uniform:100:2000", "exponential:200", "lognormal:1000:1.2".
@@ -38,7 +38,8 @@ class Distribution:
             raise WorkloadError(f"no distribution is called {self.kind!r}", hint="one of " + ", ".join(KINDS))
         numbers = (self.mean, self.sigma, self.low, self.high)
         usable = all(isinstance(n, int | float) and not isinstance(n, bool) and isfinite(n) for n in numbers)
-        if not usable or not 1 <= self.low <= self.high <= LONGEST or not 1 <= self.mean <= LONGEST or not 0 <= self.sigma <= 10:
+        ordered = usable and 1 <= self.low <= self.high <= LONGEST and 1 <= self.mean <= LONGEST and 0 <= self.sigma <= 10
+        if not ordered:
             raise WorkloadError(f"lengths {self} are impossible", hint=_WAYS)
 
     @classmethod
@@ -75,7 +76,8 @@ class Distribution:
             values = np.exp(rng.normal(log(self.mean) - self.sigma**2 / 2.0, self.sigma, number))
         else:
             values = np.full(number, self.mean)
-        return np.clip(np.rint(values), max(self.low, 1.0), self.high).astype(np.int64)
+        whole: NDArray[np.int64] = np.clip(np.rint(values), max(self.low, 1.0), self.high).astype(np.int64)
+        return whole
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from presilicon.replay.scheduler import Scheduler
 
 Routing = Literal["round-robin", "least-loaded", "prefix-aware"]
 ROUTINGS: tuple[str, ...] = get_args(Routing)
-"""How a request finds its replica: in turn, by fewest tokens to be worked on, by fewest after what the cache holds of its prompt."""
+"""How a request finds its replica: in turn, by fewest tokens to be worked on, by fewest beside what the cache holds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -219,7 +219,7 @@ def _over(amount: float, by: float) -> float:
 
 
 def _timeline(steps: Floats, virtual_s: float, replicas: int) -> dict[str, Floats]:
-    """Means over slices of time, each step spread over those it touches: utilization, requests, cache, tokens, power of steps."""
+    """Means over slices of time, each step spread over those it touches."""
     if not len(steps) or virtual_s <= 0:
         return {}
     edges = np.linspace(0.0, virtual_s, BINS + 1)
@@ -239,7 +239,8 @@ def _timeline(steps: Floats, virtual_s: float, replicas: int) -> dict[str, Float
         done = np.searchsorted(end[order_end], edges, side="right")
         begun = np.searchsorted(start[order_start], edges, side="right")
         total = ended[done] + (rates[begun] - rates_end[done]) * edges - (moments[begun] - moments_end[done])
-        return np.diff(total) / width
+        found: Floats = np.diff(total) / width
+        return found
 
     span = np.maximum(steps[:, 1] - steps[:, 0], 1e-12)
     return {

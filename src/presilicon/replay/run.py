@@ -22,7 +22,7 @@ _TOLD_EVERY = 2048
 
 @dataclass(frozen=True, slots=True)
 class ClosedLoop:
-    """``concurrency`` clients, each sending the next of ``requests`` when its last one is answered; arrival times are ignored."""
+    """``concurrency`` clients, each sending the next of ``requests`` when its last is answered; arrival times are ignored."""
 
     concurrency: int
     requests: Sequence[Request]
@@ -52,8 +52,8 @@ def run(
 ) -> ReplayReport:
     """Replay ``requests`` (sorted by arrival) on a fleet.
 
-    ``progress`` is called with requests ended and requests in all. WorkloadError where there are none, they are not sorted, or two
-    have the same id.
+    ``progress`` is called with requests ended and requests in all. WorkloadError where there are none, they are not sorted,
+    or two have the same id.
     """
     started = perf_counter()
     replay = _Replay(fleet, requests, progress)

@@ -1,7 +1,8 @@
 """Request traces: Azure's CSV, Mooncake's JSON lines, and a plain CSV; every broken line is named.
 
-Azure (2023, 2024): TIMESTAMP,ContextTokens,GeneratedTokens with dates. Mooncake (FAST 2025): one object a line with timestamp (ms),
-input_length, output_length and, where prefixes are told, hash_ids of blocks of 512 tokens. Plain: arrival_s,input_tokens,output_tokens.
+Azure (2023, 2024): TIMESTAMP,ContextTokens,GeneratedTokens with dates. Mooncake (FAST 2025): one object a line with timestamp
+(ms), input_length, output_length and, where prefixes are told, hash_ids of blocks of 512 tokens. Plain:
+arrival_s,input_tokens,output_tokens.
 """
 
 from __future__ import annotations
