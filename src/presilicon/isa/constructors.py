@@ -37,7 +37,7 @@ def load(
     wait: Engines = (),
     signal: Engines = (),
 ) -> Instruction:
-    """DRAM to the scratchpad (or tables, kernels, indices, instructions): rows along up to three counts, with fill or gather."""
+    """DRAM to the scratchpad (or another ``target``): rows along up to three counts, with fill or gather."""
     return make(
         "load",
         wait,
@@ -163,7 +163,7 @@ def vector(
     wait: Engines = (),
     signal: Engines = (),
 ) -> Instruction:
-    """A kernel over rows and strips; ``streams``, ``pitches``, ``formats`` (fp32, int8, int32) and ``fixed`` are one each a stream.
+    """A kernel over rows and strips; ``streams``, ``pitches`` and ``formats`` (fp32, int8, int32) have one entry a stream.
 
     ``fixed`` names the streams whose address does not depend on the strip. ``valid`` is ``columns`` where it is left out.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from presilicon.isa.instruction import Uop
+from presilicon.isa.uop import Uop
 from presilicon.template import GROUP, Core
 
 

@@ -37,7 +37,9 @@ CHOICES: Mapping[tuple[str, str], tuple[str, ...]] = {
 }
 _ADDRESSES = frozenset(("dram", "spad", "x", "w", "groups", "stream0", "stream1", "stream2", "stream3"))
 _NAMES = {op: tuple(f.name for f in fields) for op, fields in LAYOUT.items()}
-_AT_LEAST_1 = frozenset(("n1", "n2", "n3", "run", "m0", "m1", "kb", "k1", "tail", "group_blocks", "rows", "strips", "length", "to"))
+_AT_LEAST_1 = frozenset(
+    ("n1", "n2", "n3", "run", "m0", "m1", "kb", "k1", "tail", "group_blocks", "rows", "strips", "length", "to")
+)
 _NO_ENGINE = frozenset(("loop", "end", "set", "barrier", "halt"))
 
 
@@ -184,7 +186,7 @@ class Instruction:
         return self.registers[at] if at < len(self.registers) else 0
 
     def resolve(self, registers: Sequence[int] = ()) -> dict[str, int]:
-        """All fields by name, with ``registers`` (16 values) added to the slots and cut to their width, as the sequencer does."""
+        """All fields by name, ``registers`` (16 values) added to the slots and cut to their width, as the sequencer does."""
         fields = dict(zip(_NAMES[self.op], self.values, strict=True))
         if any(self.registers):
             for f, register in zip(LAYOUT[self.op], self.registers, strict=False):
@@ -290,7 +292,7 @@ def default(name: str) -> int:
     return 1 if name in _AT_LEAST_1 else 0
 
 
-def make(op: str, wait: Iterable[str] = (), signal: Iterable[str] = (), **given: object) -> Instruction:
+def make(op: str, wait: Iterable[str] = (), signal: Iterable[str] = (), /, **given: object) -> Instruction:
     """An instruction from its fields by name; those left out take `default`. Choices may be given by name.
 
     A slot's value may be an int or `reg` plus an int (a negative sum wraps, as the sequencer's addition does).
@@ -308,7 +310,7 @@ def make(op: str, wait: Iterable[str] = (), signal: Iterable[str] = (), **given:
         if isinstance(value, Slot):
             if value.register and f.register_at < 0:
                 raise IsaError(f"{op}: {f.name} is no slot and takes no register", hint=f"{f.low} to {f.high}")
-            value, register = value.value, value.register
+            register, value = value.register, value.value
             if register and not f.signed and -(1 << (f.bits - 1)) <= value < 0:
                 value += 1 << f.bits
         elif isinstance(value, str):
@@ -332,4 +334,3 @@ def _choice(op: str, name: str, value: str) -> int:
     if value not in choices:
         raise IsaError(f"{op}: {name} cannot be {value!r}", hint=", ".join(choices) or "a whole number")
     return choices.index(value)
-

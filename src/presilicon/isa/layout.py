@@ -80,7 +80,11 @@ LAYOUT: Mapping[str, tuple[Field, ...]] = {
             2: ("n1", _U, "rows, at least 1"),
             3: ("n2", _U, "second count, at least 1"),
             4: ("run", _U, "contiguous bytes of a row in DRAM, at least 1"),
-            5: ("y0", _S, "number of the first row along n1, for the range check: a row outside 0 <= y0 + i < limit is all fill"),
+            5: (
+                "y0",
+                _S,
+                "number of the first row, for the range check: a row outside 0 <= y0 + i1 < limit is all fill",
+            ),
             6: ("limit", _U, "rows that exist; 0: no range check"),
         },
         [
@@ -161,7 +165,11 @@ LAYOUT: Mapping[str, tuple[Field, ...]] = {
     "end": _fields({}, []),
     "set": _fields(
         {0: ("value", _U, "immediate second operand plus its register")},
-        [("to", 4, _U, "register that is written, 1 to 15"), ("a", 4, _U, "register of the first operand"), ("op", 4, _U, "see ALU")],
+        [
+            ("to", 4, _U, "register that is written, 1 to 15"),
+            ("a", 4, _U, "register of the first operand"),
+            ("op", 4, _U, "see ALU"),
+        ],
     ),
     "barrier": _fields({}, []),
     "halt": _fields({}, []),
