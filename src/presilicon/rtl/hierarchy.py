@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from typing import TypeVar
 
 from amaranth.back import rtlil
-from amaranth.hdl import ClockDomain, ClockSignal, Fragment, Instance, Module, ResetSignal, Value
+from amaranth.hdl import ClockDomain, ClockSignal, Fragment, Instance, Module, ResetInserter, ResetSignal, Value, ValueLike
 from amaranth.hdl import _ir as ir
 from amaranth.lib import wiring
 
@@ -47,7 +47,7 @@ def emission() -> Modules | None:
     return _emission.get()
 
 
-def place(m: Module, component: _Placed, module: str, name: str | None = None) -> _Placed:
+def place(m: Module, component: _Placed, module: str, name: str | None = None, reset: ValueLike | None = None) -> _Placed:
     """Add ``component`` to ``m`` as submodule ``name`` (anonymous without), emitted once as the Verilog module ``module``.
 
     Its ports are used as of any component: ``column = place(m, Column(core), "column", "column_3")``. Components placed under
@@ -55,12 +55,13 @@ def place(m: Module, component: _Placed, module: str, name: str | None = None) -
     """
     modules = _emission.get()
     if modules is None:
-        placed: object = component
+        placed: object = component if reset is None else ResetInserter(reset)(component)
     else:
         modules.add(module, component)
         component._MustUse__used = True  # only the first of its name is elaborated, by `verilog`
         ports = {f"{'o' if output else 'i'}_{port}": value for port, value, output in _ports(component)}
-        placed = Instance(module, i_clk=ClockSignal(), i_rst=ResetSignal(), **ports)
+        whole = ResetSignal() if reset is None else ResetSignal() | reset
+        placed = Instance(module, i_clk=ClockSignal(), i_rst=whole, **ports)
     if name is None:
         m.submodules += placed
     else:

@@ -20,9 +20,9 @@ class Issue(Component):
     """Takes the head of a queue, and keeps the masks of up to ``flight`` instructions until they are done.
 
     The head is issued in a cycle where it is ``visible``, the engine is ``ready`` and every semaphore of its wait mask is
-    above 0 (``take`` lowers those). ``signals`` is the mask of the instruction that is done in this cycle: at most one a
-    cycle, in order. A ``sync`` is done when it is issued, or the cycle after its predecessor. ``busy``: instructions are in
-    flight as of the cycle before. ``waiting``: only semaphores keep the head back.
+    above 0 (``take`` lowers those). ``signals`` is the mask of the instruction that is done in this cycle (``retired``): at
+    most one a cycle, in order. A ``sync`` is done when it is issued, or the cycle after its predecessor. ``busy``:
+    instructions are in flight as of the cycle before. ``waiting``: only semaphores keep the head back.
     """
 
     def __init__(self, flight: int = 16) -> None:
@@ -33,8 +33,8 @@ class Issue(Component):
                 "stop": In(1),
                 # the head of the queue
                 "visible": In(1),
-                "wait": In(SEMAPHORE_BITS),
-                "signal": In(SEMAPHORE_BITS),
+                "wait_mask": In(SEMAPHORE_BITS),
+                "signal_mask": In(SEMAPHORE_BITS),
                 "sync": In(1),
                 "pc": In(PC_BITS),
                 "pop": Out(1),
@@ -46,6 +46,7 @@ class Issue(Component):
                 "positive": In(SEMAPHORE_BITS),
                 "take": Out(SEMAPHORE_BITS),
                 "signals": Out(SEMAPHORE_BITS),
+                "retired": Out(1),
                 # for status and counters
                 "busy": Out(1),
                 "waiting": Out(1),
@@ -68,16 +69,16 @@ class Issue(Component):
         m.d.comb += [
             some.eq(count != 0),
             may.eq(self.visible & self.ready & (count < flight) & ~self.stop),
-            satisfied.eq((self.wait & ~self.positive) == 0),
+            satisfied.eq((self.wait_mask & ~self.positive) == 0),
             self.pop.eq(may & satisfied),
             self.waiting.eq(may & ~satisfied),
-            self.take.eq(Mux(self.pop, self.wait, 0)),
+            self.take.eq(Mux(self.pop, self.wait_mask, 0)),
             self.start.eq(self.pop & ~self.sync),
             at_once.eq(self.pop & self.sync & ~some),
             keep.eq(self.pop & ~at_once),
             write.addr.eq(free),
             write.en.eq(keep),
-            write.data.signal.eq(self.signal),
+            write.data.signal.eq(self.signal_mask),
             write.data.sync.eq(self.sync),
             write.data.pc.eq(self.pc),
             read.addr.eq(first),
@@ -88,7 +89,8 @@ class Issue(Component):
         m.d.comb += [
             by_engine.eq(some & ~read.data.sync & (self.done | (finished != 0))),
             retire.eq(by_engine | (some & read.data.sync)),
-            self.signals.eq(Mux(retire, read.data.signal, Mux(at_once, self.signal, 0))),
+            self.retired.eq(retire | at_once),
+            self.signals.eq(Mux(retire, read.data.signal, Mux(at_once, self.signal_mask, 0))),
         ]
         m.d.sync += [
             count.eq(count + keep - retire),

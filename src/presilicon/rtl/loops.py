@@ -15,7 +15,7 @@ COUNT_BITS = 24
 class Loops(Component):
     """Up to four nested loops: where the innermost one's ``body`` begins, and whether this pass of it is the ``last``.
 
-    ``enter`` pushes a loop with ``begin`` and ``count`` (at least 1), ``again`` begins its next pass, ``leave`` drops it: one
+    ``enter`` pushes a loop that begins at ``first`` and has ``count`` (at least 1), ``again`` begins its next pass, ``leave`` drops it: one
     of them a cycle, none where ``full`` or ``empty`` forbids it. ``clear`` drops all.
     """
 
@@ -27,7 +27,7 @@ class Loops(Component):
                 "enter": In(1),
                 "again": In(1),
                 "leave": In(1),
-                "begin": In(pc_bits),
+                "first": In(pc_bits),
                 "count": In(COUNT_BITS),
                 "body": Out(pc_bits),
                 "last": Out(1),
@@ -50,7 +50,7 @@ class Loops(Component):
         with m.If(self.clear):
             m.d.sync += depth.eq(0)
         with m.Elif(self.enter):
-            m.d.sync += [depth.eq(depth + 1), bodies[0].eq(self.begin), counts[0].eq(self.count)]
+            m.d.sync += [depth.eq(depth + 1), bodies[0].eq(self.first), counts[0].eq(self.count)]
             m.d.sync += [outer.eq(inner) for inner, outer in pairwise(bodies)]
             m.d.sync += [outer.eq(inner) for inner, outer in pairwise(counts)]
         with m.Elif(self.leave):

@@ -18,8 +18,8 @@ def entry(opcode: str) -> data.StructLayout:
     return data.StructLayout(
         {
             "payload": payload(opcode),
-            "wait": unsigned(SEMAPHORE_BITS),
-            "signal": unsigned(SEMAPHORE_BITS),
+            "wait_mask": unsigned(SEMAPHORE_BITS),
+            "signal_mask": unsigned(SEMAPHORE_BITS),
             "sync": unsigned(1),
             "pc": unsigned(PC_BITS),
         }

@@ -20,6 +20,7 @@ from presilicon.isa.layout import (
 from presilicon.rtl.alu import Alu
 from presilicon.rtl.decode import Decode, plain
 from presilicon.rtl.engine import PC_BITS, payload
+from presilicon.rtl.hierarchy import place
 from presilicon.rtl.loops import Loops
 from presilicon.rtl.register_file import VALUE_BITS, RegisterFile
 from presilicon.template import ENGINES, Core
@@ -67,8 +68,8 @@ class Sequencer(Component):
                 "room": In(len(QUEUED)),
                 "push": Out(len(QUEUED)),
                 **{name: Out(payload(name)) for name in QUEUED},
-                "wait": Out(SEMAPHORE_BITS),
-                "signal": Out(SEMAPHORE_BITS),
+                "wait_mask": Out(SEMAPHORE_BITS),
+                "signal_mask": Out(SEMAPHORE_BITS),
                 "sync": Out(1),
                 "pc": Out(PC_BITS),
                 "engines_idle": In(1),
@@ -89,10 +90,10 @@ class Sequencer(Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         word = self.fetch_data
-        m.submodules.decode = decode = Decode(self._slots)
-        m.submodules.registers = registers = RegisterFile(len(SLOT_BITS) + 1)
-        m.submodules.alu = alu = Alu()
-        m.submodules.loops = loops = Loops(len(self.fetch_address))
+        decode = place(m, Decode(self._slots), "decode", "decode")
+        registers = place(m, RegisterFile(len(SLOT_BITS) + 1), "register_file", "registers")
+        alu = place(m, Alu(), "alu", "alu")
+        loops = place(m, Loops(len(self.fetch_address)), "loops", "loops")
         pc = self.fetch_address
         following, behind = self._plus(m, pc, 1, "following"), Signal.like(pc)
         booting = Signal()
@@ -130,12 +131,12 @@ class Sequencer(Component):
         m.d.comb += [
             decode.word.eq(word),
             loops.clear.eq(self.start),
-            loops.begin.eq(following),
+            loops.first.eq(following),
             loops.count.eq(slots[1]),
             behind.eq(self._plus(m, following, plain(word, "loop", "length"), "behind")),
             self.pc.eq(pc),
-            self.wait.eq(Mux(booting, 0, word[WAIT_AT:SIGNAL_AT])),
-            self.signal.eq(Mux(booting, 1 << _SEQUENCER, word[SIGNAL_AT : SIGNAL_AT + SEMAPHORE_BITS])),
+            self.wait_mask.eq(Mux(booting, 0, word[WAIT_AT:SIGNAL_AT])),
+            self.signal_mask.eq(Mux(booting, 1 << _SEQUENCER, word[SIGNAL_AT : SIGNAL_AT + SEMAPHORE_BITS])),
             self.sync.eq(decode.is_.sync & ~booting),
             self.error_info.eq(word[:32]),
         ]
@@ -192,9 +193,9 @@ class Sequencer(Component):
                         with m.If(self.room[number]):
                             onwards(following)
                 with m.Elif(is_.sync):
-                    satisfied = (self.wait & ~self.positive) == 0
+                    satisfied = (self.wait_mask & ~self.positive) == 0
                     with m.If(satisfied):
-                        m.d.comb += [self.take.eq(self.wait), self.signals.eq(self.signal)]
+                        m.d.comb += [self.take.eq(self.wait_mask), self.signals.eq(self.signal_mask)]
                         onwards(following)
                 with m.Elif(is_.set):
                     m.d.comb += alu.en.eq(1)
