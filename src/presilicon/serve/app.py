@@ -34,6 +34,9 @@ ABOUT = (
     "OpenAI's API on a chip that does not exist: requests are scheduled as an inference server would on the simulated chip, "
     "and tokens come when that chip would have made them. Unless a response says otherwise its text is filler."
 )
+EVENT = {"type": "object", "properties": {"data": {"type": "string"}}, "required": ["data"]}
+"""A server-sent event, as a description may have it: ``data`` is a chunk as JSON, or ``[DONE]``."""
+
 CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
@@ -168,7 +171,7 @@ def _responses(model: type[BaseModel] | None, *codes: int, stream: bool = False)
     found: dict[int | str, dict[str, Any]] = {code: _error(texts[code]) for code in (401, *codes)}
     content: dict[str, Any] = {"application/json": {"schema": schemas.reference(model)}} if model else {}
     if stream:
-        content["text/event-stream"] = {"schema": {"type": "string"}}
+        content["text/event-stream"] = {"schema": EVENT}
     found[200] = {"description": "Done.", "content": content or {"text/plain": {"schema": {"type": "string"}}}}
     return found
 
@@ -247,17 +250,28 @@ def _app(endpoint: Endpoint) -> FastAPI:
 
     def described() -> dict[str, Any]:
         if app.openapi_schema is None:
-            schema = get_openapi(title=app.title, version=app.version, description=ABOUT, routes=app.routes)
-            parts = schema.setdefault("components", {})
-            parts["schemas"] = schemas.components()
-            if endpoint.settings.api_keys:
-                parts["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-                schema["security"] = [{"key": []}]
-            for path in schema["paths"].values():
-                for operation in path.values():
-                    operation["responses"].pop("422", None)
-            app.openapi_schema = schema
+            app.openapi_schema = _description(endpoint, app)
         return app.openapi_schema
 
     app.openapi = described  # type: ignore[method-assign]
     return app
+
+
+def _description(endpoint: Endpoint, app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI description of this very endpoint: its models and its context are in it."""
+    found = get_openapi(title=app.title, version=app.version, description=ABOUT, routes=app.routes)
+    parts = found.setdefault("components", {})
+    parts["schemas"] = schemas.components()
+    for name in (requests.ChatRequest.__name__, requests.CompletionRequest.__name__):
+        properties = parts["schemas"][name]["properties"]
+        properties["model"]["enum"] = list(endpoint.names)
+        for field in ("max_tokens", "max_completion_tokens", "min_tokens"):
+            if field in properties:
+                properties[field]["anyOf"][0]["maximum"] = endpoint.context_tokens - 1
+    if endpoint.settings.api_keys:
+        parts["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        found["security"] = [{"key": []}]
+    for path in found["paths"].values():
+        for operation in path.values():
+            operation["responses"].pop("422", None)
+    return found

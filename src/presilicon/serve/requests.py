@@ -11,7 +11,8 @@ import json
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import Request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from presilicon.serve.errors import ApiError
 from presilicon.serve.text import MESSAGE_TOKENS, REPLY_TOKENS, count_tokens
@@ -19,8 +20,26 @@ from presilicon.serve.text import MESSAGE_TOKENS, REPLY_TOKENS, count_tokens
 MOST_CHOICES = 128
 """Answers to one request, as in OpenAI's reference (``n``)."""
 
+
+def _whole(value: Any) -> Any:
+    """JSON tells 3.0 from 3 as little as JSON Schema does."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _only_false(value: bool) -> bool:
+    if value:
+        raise PydanticCustomError("not_served", "true is not served here")
+    return value
+
+
+Count = Annotated[int, Field(ge=1), BeforeValidator(_whole)]
+Least = Annotated[int, Field(ge=0), BeforeValidator(_whole)]
+Choices = Annotated[int, Field(ge=1, le=MOST_CHOICES), BeforeValidator(_whole)]
+One = Annotated[int, Field(ge=1, le=1), BeforeValidator(_whole)]
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**63), BeforeValidator(_whole)]
+TokenId = Annotated[int, Field(ge=0, lt=2**31), BeforeValidator(_whole)]
+Never = Annotated[bool, AfterValidator(_only_false), Field(json_schema_extra={"const": False})]
 Stop = Annotated[str, Field(min_length=1, max_length=1024)]
-TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 Text = Annotated[str, Field(max_length=2**24)]
 
 
@@ -72,14 +91,14 @@ class Sampling(_Body):
     """Fields that both kinds of completion share."""
 
     model: str = Field(min_length=1, max_length=512)
-    max_tokens: int | None = Field(default=None, ge=1, description="Most tokens of an answer.")
-    min_tokens: int | None = Field(default=None, ge=0, description="No end before as many tokens (vLLM).")
+    max_tokens: Count | None = Field(default=None, description="Most tokens of an answer.")
+    min_tokens: Least | None = Field(default=None, description="No end before as many tokens (vLLM).")
     ignore_eos: bool | None = Field(default=None, description="Go on to the limit (vLLM).")
-    n: int | None = Field(default=None, ge=1, le=MOST_CHOICES)
-    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
+    n: Choices | None = None
+    seed: Seed | None = None
     stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = None
     stream: bool | None = None
-    stream_options: StreamOptions | None = Field(default=None, description="Only together with stream.")
+    stream_options: StreamOptions | None = Field(default=None, description="Without stream they change nothing.")
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, ge=0, le=1)
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
@@ -98,9 +117,7 @@ class Sampling(_Body):
         return () if self.stop is None else (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
 
     def check(self) -> None:
-        """Raise ``ApiError`` where fields that are right alone clash."""
-        if self.stream_options is not None and not self.stream:
-            raise ApiError(400, "stream_options needs stream to be true", code="invalid_value", param="stream_options")
+        """Raise ``ApiError`` where fields that are each right clash."""
         if self.limit is not None and self.min_tokens is not None and self.min_tokens > self.limit:
             message = f"min_tokens is {self.min_tokens}, more than the {self.limit} tokens of max_tokens"
             raise ApiError(400, message, code="invalid_value", param="min_tokens")
@@ -123,14 +140,14 @@ class ChatRequest(Sampling):
     """The body of POST /v1/chat/completions."""
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=16384)]
-    max_completion_tokens: int | None = Field(default=None, ge=1, description="The newer name of max_tokens; it goes first.")
+    max_completion_tokens: Count | None = Field(default=None, description="The newer name of max_tokens; it goes first.")
     tools: Annotated[list[dict[str, Any]], Field(max_length=1024)] | None = Field(
         default=None, description="They count as prompt; none is called."
     )
     tool_choice: Literal["none", "auto"] | None = None
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None
-    logprobs: Literal[False] | None = None
+    logprobs: Never | None = None
     top_logprobs: None = None
 
     @property
@@ -157,8 +174,8 @@ class CompletionRequest(Sampling):
         | Annotated[list[TokenId], Field(min_length=1)]
         | Annotated[list[Annotated[list[TokenId], Field(min_length=1)]], Field(min_length=1, max_length=MOST_CHOICES)]
     ) = Field(description="A text, token ids, or a list of either; each gets n answers.")
-    best_of: Literal[1] | None = None
-    echo: Literal[False] | None = None
+    best_of: One | None = None
+    echo: Never | None = None
     suffix: None = None
     logprobs: None = None
 
