@@ -12,11 +12,25 @@ import numpy as np
 import pytest
 
 from bench.systems import system
-from presilicon.bench import LABEL, _loadgen, _run, bench
+from presilicon.bench import LABEL, Result, _loadgen, _run, bench
 from presilicon.bench import _rules as rules
 from presilicon.errors import CheckError, InputError
 
 LOGS = ("mlperf_log_summary.txt", "mlperf_log_detail.txt", "mlperf_log_accuracy.json")
+
+
+def driven(names: tuple[str, ...], tolerance: float, *arguments, out: Path, **options) -> tuple[Result, Path]:
+    """A result whose percentiles agree with virtual time, and its folder; the third at the latest.
+
+    Only runs that say themselves that this machine disturbed them are done again.
+    """
+    for attempt in range(3):
+        folder = out.with_name(f"out{attempt}")
+        result = bench(*arguments, **options, out=folder)
+        pairs = [(result.measured.percentiles[name], result.virtual.percentiles[name]) for name in names]
+        if all(abs(a / b - 1) <= tolerance for a, b in pairs) or not any("busy" in note for note in result.notes):
+            break
+    return result, folder
 
 
 def summary(folder: Path) -> dict[str, str]:
@@ -26,7 +40,7 @@ def summary(folder: Path) -> dict[str, str]:
 
 
 def test_single_stream_agrees_within_2_percent(tmp_path):
-    result = bench(system(), "single-stream", seconds=5.0, out=tmp_path / "out")
+    result, out = driven(("p90",), 0.02, system(), "single-stream", seconds=5.0, out=tmp_path / "out")
     found, expected = result.measured, result.virtual
     assert found.valid
     assert found.queries == 100
@@ -34,29 +48,30 @@ def test_single_stream_agrees_within_2_percent(tmp_path):
     assert abs(result.difference) < 0.02
     assert result.early_stopping_s >= found.percentiles["p90"]
     # LoadGen's log is in real time, the result in the chip's.
-    logged = summary(tmp_path / "out")
+    logged = summary(out)
     assert float(logged["90.00 percentile latency (ns)"]) * 1e-9 / result.time_scale == pytest.approx(found.value)
     assert logged["Result is"] == "VALID"
     assert logged["Scenario"] == "SingleStream"
 
 
 def test_offline_agrees_within_2_percent(tmp_path):
-    result = bench(system(3), "offline", seconds=4.0, out=tmp_path / "out")
+    result, out = driven(("p99.9",), 0.02, system(3), "offline", seconds=4.0, out=tmp_path / "out")
     assert result.measured.valid
     assert result.measured.value == pytest.approx(1200.0, rel=0.02)
     assert result.virtual.value == pytest.approx(1200.0, rel=1e-9)
-    logged = summary(tmp_path / "out")
+    logged = summary(out)
     assert float(logged["Samples per second"]) * result.time_scale == pytest.approx(result.measured.value, rel=1e-4)
 
 
 @pytest.mark.parametrize(("chips", "rate"), [(1, 330.0), (2, 500.0)])
 def test_a_server_agrees_within_5_percent_at_a_fixed_rate(tmp_path, chips, rate):
-    result = bench(system(chips), "server", rate_per_s=rate, seconds=4.0, out=tmp_path / "out")
+    names = ("p50", "p90", "p99")
+    result, out = driven(names, 0.05, system(chips), "server", rate_per_s=rate, seconds=4.0, out=tmp_path / "out")
     assert result.measured.valid
     assert result.measured.queries == result.virtual.queries
-    for name in ("p50", "p90", "p99"):
+    for name in names:
         assert result.measured.percentiles[name] == pytest.approx(result.virtual.percentiles[name], rel=0.05), name
-    logged = summary(tmp_path / "out")
+    logged = summary(out)
     assert float(logged["target_qps"]) * result.time_scale == pytest.approx(rate, rel=1e-4)
     assert float(logged["target_latency (ns)"]) * 1e-9 / result.time_scale == pytest.approx(0.1)
 
@@ -120,7 +135,7 @@ def test_a_rate_that_loadgen_does_not_accept_is_lowered(tmp_path, monkeypatch):
     def drive(plan, folder, told):
         given.append(plan.settings["server_target_qps"] * plan.scale)
         measured = _run._virtual.server(system(), _run._virtual.Found(given[-1], len(plan.table)), 0.1, plan.queries)
-        return _loadgen.Run(_run.replace(measured, valid=len(given) == 3), None, {"p50": 0.0})
+        return _loadgen.Run(_run.replace(measured, valid=len(given) == 3), None, {"p50": 0.0, "p99": 0.0})
 
     monkeypatch.setattr(_loadgen, "drive", drive)
     result = bench(system(), "server", seconds=3.0)

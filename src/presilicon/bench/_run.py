@@ -18,6 +18,8 @@ from presilicon.units import si
 DEFAULT_SECONDS = 10.0
 # A server whose run LoadGen does not accept is tried again at this share of the rate, so many times in all.
 SLOWER, ATTEMPTS = 0.98, 4
+# Answers that are late by this share of the median latency say that the machine had other things to do.
+BUSY = 0.02
 Progress = Callable[[str, int, int], None]
 
 
@@ -152,6 +154,9 @@ def _driven(
     else:
         plan = _loadgen.stream_plan(system, scenario, seconds)
         run, expected = drive(plan), _virtual.one_at_a_time(system, scenario)
+    if run.overhead_s["p99"] > BUSY * plan.scale * run.measured.percentiles["p50"]:
+        late = si(run.overhead_s["p99"], "s")
+        notes = (*notes, f"This machine was busy: one answer in a hundred came {late} late or later; --seconds gives it more time")
     return replace(
         _result(system, scenario, run.measured, bound),
         driver=f"mlcommons-loadgen {_loadgen.loadgen_version()}",
