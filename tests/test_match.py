@@ -15,6 +15,7 @@ from presilicon.mapping import Parallelism
 from presilicon.match import BATCHES, Limits, candidates, match, workload
 from presilicon.ranking import Entry, Explanation, Ranking
 
+PRODUCTS = [c.name for c in chip.library() if c.template is None]
 LLAMA, GPT_OSS, RESNET = load("llama-3.1-8b"), load("openai/gpt-oss-120b"), load("resnet50")
 
 
@@ -57,13 +58,19 @@ def served(model, name, formats, p, batches, limits) -> dict[str, np.ndarray]:
 
 
 def test_every_chip_is_ranked_once_or_says_why_not(ranking):
-    assert sorted(e.chip for e in ranking.entries) == list(chip.names())
+    assert sorted(e.chip for e in ranking.entries) == PRODUCTS
     fit = [e for e in ranking.entries if e.fits]
     assert len(fit) > 30
     assert ranking.entries[: len(fit)] == tuple(fit)
     for entry in ranking.entries:
         assert bool(entry.reason) != entry.fits, entry.chip
         assert "\n" not in entry.reason
+
+
+def test_chips_of_the_template_are_ranked_on_request_only():
+    found = match(RESNET, template=True, max_power_w=1.0)
+    assert sorted(e.chip for e in found.entries) == list(chip.names())
+    assert len(PRODUCTS) < len(chip.names())
 
 
 def test_the_cheapest_come_first_then_the_most_frugal(ranking):
@@ -190,7 +197,7 @@ def test_the_ranking_as_json_has_every_key(ranking):
     import json
 
     table = json.loads(json.dumps(ranking.to_json()))
-    assert len(table["ranking"]) == len(chip.names())
+    assert len(table["ranking"]) == len(PRODUCTS)
     assert {"chip", "chips", "fits", "reason", "batch", "parallelism", "formats", "low", "high"} <= set(table["ranking"][0])
     assert table["limits"]["chips"] == 4
     assert not any(np.isnan(v) for row in table["ranking"] for v in row.values() if isinstance(v, float))

@@ -94,16 +94,18 @@ def workload(path: str) -> dict[str, Any]:
 
 
 def match(model: LanguageModel | Network, **options: Any) -> Ranking:
-    """Rank every chip of the library for a model.
+    """Rank every product of the library for a model.
 
-    Options: the fields of ``Limits``, ``years``, ``usd_per_kwh``, ``pue``, and ``workload`` (a TOML file of limits).
+    Options: the fields of ``Limits``, ``years``, ``usd_per_kwh``, ``pue``, ``workload`` (a TOML file of limits), and
+    ``template`` (True: the chips of our own template too, which nobody can buy).
     """
     given = dict(options)
+    template = given.pop("template", False)
     operation = defaults(given.pop("years", None), given.pop("usd_per_kwh", None), given.pop("pue", None))
     path = given.pop("workload", None)
     given = (workload(path) if path else {}) | given
     limits = Limits(**given)
-    library = chips.library()
+    library = [c for c in chips.library() if template or c.template is None]
     ready = [c for c in library if not c.missing()]
     blank = [Entry(chip=c.name, reason="not published: " + ", ".join(c.missing())) for c in library if c.missing()]
     if isinstance(model, Network):

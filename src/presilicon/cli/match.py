@@ -23,6 +23,7 @@ from presilicon.cli.output import print_json, print_table, say
 @amount_option("--usd-per-kwh", "Price of electricity.", metavar="USD", zero=True)
 @amount_option("--pue", "Energy of the building over that of its computers.", metavar="X", least=1.0)
 @click.option("--workload", type=click.Path(), metavar="FILE", help="TOML file of lengths, limits and allowed formats.")
+@click.option("--template", is_flag=True, help="Rank the chips of presilicon's own template too: designs, not products.")
 @click.option("--explain", nargs=2, type=ChipName(), metavar="A B", help="Where chip A is ahead of chip B, term by term.")
 @dims
 @as_json
