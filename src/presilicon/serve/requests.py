@@ -7,7 +7,6 @@ refused. Fields that are not known are ignored, as OpenAI-compatible servers do.
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import Request
@@ -54,13 +53,43 @@ class TextPart(_Body):
     text: Text
 
 
+class Function(_Body):
+    """What a tool is called and takes."""
+
+    name: str = Field(min_length=1, max_length=256)
+    description: str | None = Field(default=None, max_length=65536)
+    parameters: dict[str, Any] | None = None
+
+
+class Tool(_Body):
+    """A tool that an answer could call; filler calls none."""
+
+    type: Literal["function"]
+    function: Function
+
+
+class Called(_Body):
+    """The call of a function, as an earlier answer made it."""
+
+    name: str = Field(max_length=256)
+    arguments: Text
+
+
+class ToolCall(_Body):
+    """A tool call of an earlier answer."""
+
+    id: str = Field(max_length=256)
+    type: Literal["function"] = "function"
+    function: Called
+
+
 class Message(_Body):
     """One message of a chat."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: Text | list[TextPart] | None = None
     name: str | None = Field(default=None, max_length=256)
-    tool_calls: list[dict[str, Any]] | None = None
+    tool_calls: list[ToolCall] | None = None
     tool_call_id: str | None = Field(default=None, max_length=256)
 
     def text(self) -> str:
@@ -69,8 +98,7 @@ class Message(_Body):
         parts = [content] if isinstance(content, str) else [part.text for part in content or ()]
         if self.name:
             parts.append(self.name)
-        if self.tool_calls:
-            parts.append(json.dumps(self.tool_calls, separators=(",", ":")))
+        parts += [call.function.name + call.function.arguments for call in self.tool_calls or ()]
         return "".join(parts)
 
 
@@ -141,7 +169,7 @@ class ChatRequest(Sampling):
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=16384)]
     max_completion_tokens: Count | None = Field(default=None, description="The newer name of max_tokens; it goes first.")
-    tools: Annotated[list[dict[str, Any]], Field(max_length=1024)] | None = Field(
+    tools: Annotated[list[Tool], Field(max_length=1024)] | None = Field(
         default=None, description="They count as prompt; none is called."
     )
     tool_choice: Literal["none", "auto"] | None = None
@@ -159,7 +187,7 @@ class ChatRequest(Sampling):
         texts = [f"{message.role}\n{message.text()}\n" for message in self.messages]
         tokens = sum(count_tokens(message.text()) + MESSAGE_TOKENS for message in self.messages) + REPLY_TOKENS
         if self.tools:
-            texts.insert(0, json.dumps(self.tools, separators=(",", ":")))
+            texts.insert(0, "".join(tool.model_dump_json(exclude_none=True) for tool in self.tools))
             tokens += count_tokens(texts[0])
         text = "".join(texts)
         return [Prompt(text, text.encode(), tokens)]
