@@ -9,8 +9,8 @@ from pathlib import Path
 from presilicon.errors import InputError
 
 
-def write_whole(path: str | Path, text: str) -> None:
-    """Write ``text`` as UTF-8 to ``path``: a reader sees the old file or the new one, never a part.
+def write_whole(path: str | Path, content: str | bytes) -> None:
+    """Write ``content`` (text as UTF-8) to ``path``: a reader sees the old file or the new one, never a part.
 
     InputError where the folder does not exist or cannot be written; nothing is left behind then.
     """
@@ -23,8 +23,8 @@ def write_whole(path: str | Path, text: str) -> None:
         ) from None
     part = Path(name)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode("utf-8") if isinstance(content, str) else content)
         part.chmod(target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask())
         part.replace(target)
     except OSError as error:

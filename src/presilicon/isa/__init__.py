@@ -27,8 +27,11 @@ from presilicon.isa.moves import (
     store_bursts,
     table_beat_cycles,
 )
+from presilicon.isa.overlay import link
 from presilicon.isa.products import MatmulTime, matmul_time
+from presilicon.isa.program import Kernel, Program, Region, Segment, place
 from presilicon.isa.state import State
+from presilicon.isa.text import assemble, disassemble
 from presilicon.isa.uop import UOP_BYTES, Uop, kernel, sections
 
 __all__ = [
@@ -56,16 +59,22 @@ __all__ = [
     "Definition",
     "Entries",
     "Instruction",
+    "Kernel",
     "Law",
     "MatmulTime",
+    "Program",
+    "Region",
+    "Segment",
     "Slot",
     "State",
     "Uop",
     "VectorTime",
     "actions",
     "alu",
+    "assemble",
     "barrier",
     "check_fields",
+    "disassemble",
     "end",
     "execute",
     "footprint",
@@ -73,12 +82,14 @@ __all__ = [
     "imm",
     "kernel",
     "kernel_text",
+    "link",
     "load",
     "load_entries",
     "loop",
     "make",
     "matmul",
     "matmul_time",
+    "place",
     "reg",
     "sections",
     "set_",

@@ -6,6 +6,7 @@ The bits stand in ``layout``, the laws in ``instruction``; the functions are tho
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -28,23 +29,25 @@ INSTRUCTION_CYCLES = FETCH + DECODE + EXEC
 QUEUE_CYCLES = 2
 
 
-def alu(op: str, a: int, b: int) -> int:
-    """``a op b`` on 40-bit unsigned registers; add, sub and mul wrap, shifts take the low 6 bits of ``b``."""
-    result = {
-        "add": lambda: a + b,
-        "sub": lambda: a - b,
-        "mul": lambda: a * b,
-        "and": lambda: a & b,
-        "shl": lambda: a << (b & 63),
-        "shr": lambda: a >> (b & 63),
-        "min": lambda: min(a, b),
-        "max": lambda: max(a, b),
-    }[op]()
-    return result & _WORD
+_ALU: Mapping[str, Callable[[int, int], int]] = {
+    "add": operator.add,
+    "sub": operator.sub,
+    "mul": operator.mul,
+    "and": operator.and_,
+    "shl": lambda a, b: a << (b & 63),
+    "shr": lambda a, b: a >> (b & 63),
+    "min": min,
+    "max": max,
+}
+
+
+def alu(op: int | str, a: int, b: int) -> int:
+    """``a op b`` (by name or number) on 40-bit unsigned registers; sums and products wrap, shifts take the low 6 bits."""
+    return _ALU[op if isinstance(op, str) else ALU[op]](a, b) & _WORD
 
 
 def _set(state: State, fields: Fields) -> None:
-    state.scalars[fields["to"]] = alu(ALU[fields["op"]], state.scalars[fields["a"]], fields["value"])
+    state.scalars[fields["to"]] = alu(fields["op"], state.scalars[fields["a"]], fields["value"])
 
 
 def _nothing(state: State, fields: Fields) -> None:

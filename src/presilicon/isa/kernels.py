@@ -137,7 +137,8 @@ class _Machine:
 
     def operand(self, u: Uop, which: str, kind: str, place: _Place) -> Words:
         if kind == "register":
-            return self.registers[getattr(u, f"{which}_reg")]
+            number: int = getattr(u, f"{which}_reg")
+            return self.registers[number]
         if kind == "imm":
             return np.full((1, 1, 1, 1), u.imm, np.uint32)
         if kind == "zero":
