@@ -25,8 +25,8 @@ ILLEGAL, BUS_READ, RANGE, MISALIGNED, INDEX_RANGE = 2, 9, 3, 13, 14
 class Load(Component):
     """LOAD of a core.
 
-    Beside ``engine_ports("load")``: ``axi``: AR and R; ``spad_*``: write port ``l`` of the scratchpad; ``side_*``: writes of tables (a 32-bit entry a cycle at
-    a byte address), kernel, index and instruction memories (a beat at a byte address).
+    Beside ``engine_ports("load")``: ``axi``: AR and R; ``spad_*``: write port ``l`` of the scratchpad; ``side_*``: writes of
+    tables (a 32-bit entry a cycle at a byte address), kernel, index and instruction memories (a beat at a byte address).
     Section 4 of the template has the timing: first entry two cycles after ``start`` (four with gather), ``ready`` the cycle
     after the last entry, ``done`` four cycles after the last beat or fill; ``idle`` from the cycle after ``done``.
     """

