@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from presilicon.isa import (
-    LOAD_DONE,
     GATHER_START,
+    LOAD_DONE,
     MOVE_START,
     QUEUE_CYCLES,
     State,
@@ -262,7 +262,9 @@ class Load(_Mover):
         entries = load_entries(self.core, entry.values, self.state.indices if entry.values["gather"] else None)
         self.beat_cycles = table_beat_cycles(self.core) if entry.values["target"] == 1 else 1
         first = cycle + (GATHER_START if entry.values["gather"] else MOVE_START)
-        self.begin(entry, cycle, first, list(zip(entries.address.tolist(), entries.beats.tolist(), entries.fill.tolist(), strict=True)))
+        self.begin(
+            entry, cycle, first, list(zip(entries.address.tolist(), entries.beats.tolist(), entries.fill.tolist(), strict=True))
+        )
 
     def advance(self) -> None:
         transfers = self.transfers
@@ -308,7 +310,12 @@ class Store(_Mover):
 
     def start(self, entry: Entry, cycle: int) -> None:
         bursts = store_bursts(self.core, entry.values)
-        self.begin(entry, cycle, cycle + MOVE_START, list(zip(bursts.address.tolist(), bursts.beats.tolist(), bursts.fill.tolist(), strict=True)))
+        self.begin(
+            entry,
+            cycle,
+            cycle + MOVE_START,
+            list(zip(bursts.address.tolist(), bursts.beats.tolist(), bursts.fill.tolist(), strict=True)),
+        )
 
     def advance(self) -> None:
         if self.position < len(self.transfers):

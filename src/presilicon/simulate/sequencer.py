@@ -60,7 +60,20 @@ class Sequencer:
     ``cycle`` is the fetch cycle of the next instruction; ``halted`` the cycle of the run's end, None before.
     """
 
-    __slots__ = ("arrived", "checked", "core", "cycle", "engines", "executed", "halted", "loops", "pc", "program", "registers", "tokens")
+    __slots__ = (
+        "arrived",
+        "checked",
+        "core",
+        "cycle",
+        "engines",
+        "executed",
+        "halted",
+        "loops",
+        "pc",
+        "program",
+        "registers",
+        "tokens",
+    )
 
     def __init__(self, core: Core, program: list[Decoded], engines: list[Engine], tokens: Tokens, registers: list[int]) -> None:
         self.core = core

@@ -1,0 +1,1 @@
+"""From operators to programs of the template's instruction set."""

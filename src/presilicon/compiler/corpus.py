@@ -1,0 +1,142 @@
+"""The corpus: programs that use every instruction and corner of the template, each with inputs and what must come out.
+
+One list for every level: ``prepare`` makes a case for a core from a seed; reference values come from numpy twins that know
+nothing of instructions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from presilicon import float32 as f32
+from presilicon.compiler import attention, moves
+from presilicon.compiler.exchange import exchange
+from presilicon.compiler.gemm import Weights, gemm
+from presilicon.compiler.packing import unpacked
+from presilicon.compiler.rows import row_program
+from presilicon.compiler.rowwise import OPERATIONS
+from presilicon.isa import Program
+from presilicon.template import Core
+from presilicon.tiling import plan
+
+Arrays = Mapping[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A program ready to run: its inputs by region, runtime registers of each core, and the outputs it must give."""
+
+    name: str
+    program: Program
+    inputs: Arrays
+    expected: Arrays
+    arguments: tuple[Mapping[int, int], ...] = ({},)
+
+
+def gemm_case(core: Core, rng: np.random.Generator, m: int, k: int, n: int, int4: bool = False) -> Case:
+    """A matmul with random weights, scales that use the whole int8 range, and a zero point."""
+    x = rng.integers(-128, 128, (m, k), dtype=np.int8)
+    group_blocks = max(1, -(-64 // core.rows))
+    multipliers = None
+    if int4:
+        values = rng.integers(-8, 8, (k, n), dtype=np.int8)
+        groups = -(-k // (core.rows * group_blocks))
+        multipliers = rng.integers(1, 16, (groups, n), dtype=np.uint8)
+    else:
+        values = rng.integers(-128, 128, (k, n), dtype=np.int8)
+    spread = 100.0 / (70.0 * 70.0 * np.sqrt(k))
+    weights = Weights(
+        values=values,
+        scale=rng.uniform(0.5 * spread, 1.5 * spread, n).astype(np.float32),
+        bias=rng.integers(-1000, 1000, n, dtype=np.int32),
+        zero_point=int(rng.integers(-20, 21)),
+        multipliers=multipliers,
+        group_blocks=group_blocks if int4 else 0,
+    )
+    tiles = plan(core, m, k, n, int4=int4, group_blocks=weights.group_blocks)
+    sums = x.astype(np.int32) @ unpacked(core, tiles, values, multipliers).astype(np.int32) + weights.bias
+    y = f32.to_int8(f32.multiply(f32.from_int32(sums), f32.bits(weights.scale)), weights.zero_point)
+    return Case(f"gemm{'-int4' if int4 else ''}-{m}x{k}x{n}", gemm(core, m, weights), {"x": x}, {"y": y})
+
+
+def row_case(core: Core, rng: np.random.Generator, name: str, m: int, n: int) -> Case:
+    """A row operation on random rows, some of them with extreme values."""
+    operation = OPERATIONS[name]
+    x = rng.normal(0.0, 2.0, (m, n)).astype(np.float32)
+    x[0] *= 10.0
+    parameters: dict[str, NDArray[np.float32]] = {}
+    for parameter in operation.parameters:
+        if name == "rope":
+            angle = np.repeat(rng.uniform(0.0, 6.0, (m, n // 2)), 2, axis=1)
+            sign = np.tile([-1.0, 1.0], n // 2)
+            parameters[parameter] = (np.cos(angle) if parameter == "cos" else np.sin(angle) * sign).astype(np.float32)
+            rng = np.random.default_rng(7) if parameter == "cos" else rng
+        else:
+            parameters[parameter] = rng.normal(1.0, 0.2, n).astype(np.float32)
+    y = operation.twin(f32.bits(x), [f32.bits(value) for value in parameters.values()])
+    return Case(f"{name}-{m}x{n}", row_program(core, operation, m, n, parameters), {"x": x}, {"y": f32.numbers(y)})
+
+
+def attention_case(core: Core, rng: np.random.Generator, tokens: int, most: int = 0) -> Case:
+    """A step of attention with ``tokens`` in a cache for ``most``."""
+    step = attention.AttentionStep(heads=3, dim=2 * core.rows, tokens=most or tokens, score_scale=0.002, value_scale=0.01)
+    program = attention.attention_program(core, step)
+    padded = next(region.shape[0] for region in program.regions if region.name == "k")
+    q = rng.integers(-128, 128, (step.heads, step.dim), dtype=np.int8)
+    k, v = (rng.integers(-128, 128, (padded, step.dim), dtype=np.int8) for _ in range(2))
+    y = attention.twin(step, q, k, v, tokens)
+    return Case(f"attention-{tokens}-of-{step.tokens}", program, {"q": q, "k": k, "v": v}, {"y": y}, ({1: tokens},))
+
+
+def _move_case(core: Core, rng: np.random.Generator, kind: str) -> Case:
+    def random(*shape: int) -> NDArray[np.uint8]:
+        return rng.integers(0, 256, shape, dtype=np.uint8)
+
+    if kind == "strided":
+        x = random(19, 203)
+        return Case(kind, moves.strided(core, 19, 77, 203), {"x": x}, {"y": x[:, :77]})
+    if kind == "transposed":
+        x = random(13, 11)
+        return Case(kind, moves.transposed(core, 13, 11), {"x": x}, {"y": x.T})
+    if kind == "padded":
+        x = random(9, 7, 5)
+        y = np.pad(x, ((2, 2), (2, 2), (0, 0)), constant_values=129)
+        return Case(kind, moves.padded(core, 9, 7, 5, 2, 129), {"x": x}, {"y": y})
+    x, index = random(50, 45), rng.integers(0, 50, 24, dtype=np.int32)
+    return Case(kind, moves.gathered(core, 50, 45, 24), {"x": x, "index": index}, {"y": x[index]})
+
+
+def _exchange_case(core: Core, rng: np.random.Generator) -> Case:
+    x = rng.integers(0, 256, (core.cores, 1024), dtype=np.uint8)
+    program, arguments = exchange(core, 1024)
+    return Case("exchange", program, {"x": x}, {"y": np.roll(x, -1, axis=0)}, arguments)
+
+
+Maker = Callable[[Core, np.random.Generator], Case]
+# Sizes that are no multiple of anything, and one that is; all fit the smallest core.
+_GEMMS = ((1, 7, 5), (3, 17, 33), (16, 16, 16), (37, 65, 29), (5, 130, 70), (64, 48, 96))
+_ROWS = ((1, 5), (9, 37), (20, 64))
+CORPUS: Mapping[str, Maker] = {
+    **{f"gemm-{m}x{k}x{n}": lambda core, rng, s=(m, k, n): gemm_case(core, rng, *s) for m, k, n in _GEMMS},
+    **{f"gemm-int4-{m}x{k}x{n}": lambda core, rng, s=(m, k, n): gemm_case(core, rng, *s, int4=True) for m, k, n in _GEMMS[2:]},
+    **{
+        kind: lambda core, rng, kind=kind: _move_case(core, rng, kind) for kind in ("strided", "transposed", "padded", "gather")
+    },
+    **{
+        f"{name}-{m}x{n}": lambda core, rng, name=name, s=(m, n): row_case(core, rng, name, *s)
+        for name in OPERATIONS
+        for m, n in _ROWS
+        if name != "rope" or n % 2 == 0
+    },
+    **{f"attention-{t}-of-40": lambda core, rng, t=t: attention_case(core, rng, t, 40) for t in (1, 2, 7, 16, 33, 40)},
+    "exchange": _exchange_case,
+}
+
+
+def prepare(name: str, core: Core, seed: int = 0) -> Case:
+    """A case of the corpus for a core."""
+    return CORPUS[name](core, np.random.default_rng(seed))

@@ -1,0 +1,152 @@
+"""Instructions in program order, to which the waits and signals between engines are added.
+
+Builders say what shall happen, one instruction after the other, as if they ran one by one. The emitter reads each
+instruction's footprint and orders it behind every earlier one of another engine that touches the same bytes, or that uses
+the same port of a scratchpad bank, with as few semaphores as that needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from presilicon.errors import CheckError
+from presilicon.isa import Instruction, Kernel, Uop
+from presilicon.isa.footprint import Box, footprint
+from presilicon.template import ENGINES, Core
+
+# Accesses remembered one by one for each memory, engine and direction; older ones are put together into one box.
+REMEMBERED = 48
+
+
+class _Accesses:
+    """Accesses of one engine to one memory in one direction: (box, number of the instruction), oldest first."""
+
+    __slots__ = ("items",)
+
+    def __init__(self) -> None:
+        self.items: list[tuple[Box, int]] = []
+
+    def add(self, box: Box, number: int) -> None:
+        items = self.items
+        # What a later access of the same engine covers wholly is ordered with it.
+        items[:] = [(b, n) for b, n in items if not (b.start >= box.start and b.end <= box.end and box.rows == 1)]
+        items.append((box, number))
+        if len(items) > REMEMBERED:
+            half = items[: REMEMBERED // 2]
+            start, end = min(b.start for b, _ in half), max(b.end for b, _ in half)
+            items[: REMEMBERED // 2] = [(Box(box.memory, start, end - start), max(n for _, n in half))]
+
+    def latest(self, box: Box) -> int:
+        """Number of the latest instruction whose access overlaps ``box``; -1 where none does."""
+        return max((n for b, n in self.items if b.overlaps(box)), default=-1)
+
+    def forget(self, number: int) -> None:
+        """Drops accesses up to ``number``: every engine is already behind them."""
+        self.items[:] = [(b, n) for b, n in self.items if n > number]
+
+
+class Emitter:
+    """Collects a program; ``finish`` returns its instructions with waits and signals.
+
+    ``registers`` are the largest values that runtime registers may have: footprints are taken with them.
+    """
+
+    def __init__(self, core: Core, kernels: Sequence[Kernel] = (), registers: Sequence[int] = ()) -> None:
+        self.core = core
+        self.kernels: Mapping[int, tuple[Uop, ...]] = {kernel.start: kernel.uops for kernel in kernels}
+        self.registers = list(registers) or [0] * 16
+        self._items: list[Instruction] = []
+        self._waits: list[set[str]] = []
+        self._signals: list[set[str]] = []
+        # clock[e][f]: number of the latest instruction of engine f that is done when engine e takes its next one.
+        self._clock: dict[str, dict[str, int]] = {e: dict.fromkeys(ENGINES, -1) for e in ENGINES}
+        self._clocks: list[dict[str, int]] = []
+        self._reads: dict[tuple[str, str], _Accesses] = {}
+        self._writes: dict[tuple[str, str], _Accesses] = {}
+        self._ports: dict[tuple[int, str, bool], int] = {}
+        # Latest load whose completion a later load has waited for: loads overlap, and a gather reads what a load wrote.
+        self._loaded = -1
+
+    def add(self, instruction: Instruction) -> int:
+        """Adds one instruction behind all before it; returns its number."""
+        number, engine = len(self._items), instruction.engine
+        fields = instruction.resolve(self.registers)
+        uops = self.kernels[fields["kernel"]] if instruction.op == "vector" else ()
+        reads, writes = footprint(self.core, instruction.op, fields, uops)
+        needs: dict[str, int] = {}
+        for box in reads:
+            self._conflicts(self._writes, box, engine, needs)
+        for box in writes:
+            self._conflicts(self._writes, box, engine, needs)
+            self._conflicts(self._reads, box, engine, needs)
+        ports = self._ports_of(instruction.op, reads, False) | self._ports_of(instruction.op, writes, True)
+        for bank, writing in ports:
+            for other in ENGINES:
+                if other != engine:
+                    latest = self._ports.get((bank, other, writing), -1)
+                    needs[other] = max(needs.get(other, -1), latest)
+        self._order(engine, number, needs)
+        for box in reads:
+            if engine == "load" and box.memory == "indices" and (table := self._writes.get(("indices", "load"))):
+                latest = table.latest(box)
+                if latest > self._loaded:
+                    self._waits[number].add("load")
+                    self._signals[latest].add("load")
+                    self._loaded = latest
+        self._items.append(instruction)
+        for table, boxes in ((self._reads, reads), (self._writes, writes)):
+            for box in boxes:
+                table.setdefault((box.memory, engine), _Accesses()).add(box, number)
+        for bank, writing in ports:
+            self._ports[bank, engine, writing] = number
+        return number
+
+    def _conflicts(self, table: dict[tuple[str, str], _Accesses], box: Box, engine: str, needs: dict[str, int]) -> None:
+        for other in ENGINES[:4]:
+            if other != engine and (accesses := table.get((box.memory, other))):
+                needs[other] = max(needs.get(other, -1), accesses.latest(box))
+
+    def _ports_of(self, op: str, boxes: Sequence[Box], writing: bool) -> set[tuple[int, bool]]:
+        """Scratchpad banks whose read (or write) port an instruction uses."""
+        bank_bytes = self.core.bank_bytes
+        own = [
+            set(range(box.start // bank_bytes, (box.end - 1) // bank_bytes + 1)) for box in boxes if box.memory == "scratchpad"
+        ]
+        if op == "matmul" and not writing and own[0] & set().union(*own[1:]):
+            raise CheckError("the moving and the stationary operand of a matmul lie in one scratchpad bank")
+        # Accumulator banks have one read port each; the matmul reads its own to add to it.
+        banks = {-1 - int(box.memory[-1]) for box in boxes if box.memory.startswith("accumulator")}
+        return {(bank, writing) for bank in set().union(*own, banks)}
+
+    def _order(self, engine: str, number: int, needs: Mapping[str, int]) -> None:
+        clock = self._clock[engine]
+        wait: set[str] = set()
+        # The latest first: what it knows may make the others needless.
+        for other, latest in sorted(needs.items(), key=lambda item: -item[1]):
+            if latest > clock[other]:
+                wait.add(other)
+                self._signals[latest].add(engine)
+                for name, known in self._clocks[latest].items():
+                    clock[name] = max(clock[name], known)
+                clock[other] = max(clock[other], latest)
+        self._waits.append(wait)
+        self._signals.append(set())
+        self._clocks.append(dict(clock) | {engine: number})
+        clock[engine] = number
+        if number % 64 == 63:
+            self._forget()
+
+    def _forget(self) -> None:
+        """Accesses that every engine is behind can no longer order anything."""
+        for table in (self._reads, self._writes):
+            for (_, engine), accesses in table.items():
+                accesses.forget(min(self._clock[other][engine] for other in ENGINES[:4] if other != engine))
+
+    def finish(self, last: Instruction) -> tuple[Instruction, ...]:
+        """All instructions with waits and signals, then ``last`` (a halt)."""
+        made = [
+            replace(item, wait=frozenset(wait), signal=frozenset(signal))
+            for item, wait, signal in zip(self._items, self._waits, self._signals, strict=True)
+        ]
+        return (*made, last)
