@@ -59,24 +59,28 @@ def shifted_right(value: Value, amount: Value) -> tuple[Value, Value]:
 
 
 class FromInt(wiring.Component):
-    """An int32 as fp32 before its rounding: the packed magnitude and one bit to add to it, so that whoever uses it rounds."""
+    """An integer as fp32 before its rounding: the packed magnitude and one bit to add to it, so that whoever uses it rounds.
 
-    def __init__(self) -> None:
-        super().__init__({"value": In(32), "sign": Out(1), "magnitude": Out(31), "increment": Out(1)})
+    ``bits`` of the integer: 8 or 32 (of 8 bits the one bit is always 0).
+    """
+
+    def __init__(self, bits: int = 32) -> None:
+        self.bits = bits
+        super().__init__({"value": In(bits), "sign": Out(1), "magnitude": Out(31), "increment": Out(1)})
 
     def elaborate(self, platform: object) -> Elaboratable:
         """Absolute value, normalising shift."""
         m = Module()
-        positive, normal, exponent = Signal(32), Signal(32), Signal(8)
-        m.d.comb += self.sign.eq(self.value[31])
-        m.d.comb += positive.eq((self.value ^ self.sign.replicate(32)) + self.sign)
+        bits = self.bits
+        positive, normal, exponent = Signal(bits), Signal(bits), Signal(8)
+        m.d.comb += self.sign.eq(self.value[-1])
+        m.d.comb += positive.eq((self.value ^ self.sign.replicate(bits)) + self.sign)
         zeros = leading_zeros(m, positive, "zeros")
-        m.d.comb += [
-            normal.eq(positive << zeros),
-            exponent.eq(Mux(normal[31], _BIAS + 31 - zeros, 0)),
-            self.magnitude.eq(Cat(normal[8:31], exponent)),
-            self.increment.eq(normal[7] & (normal[:7].any() | normal[8])),
-        ]
+        m.d.comb += normal.eq(positive << zeros)
+        m.d.comb += exponent.eq(Mux(normal[-1], _BIAS + bits - 1 - zeros, 0))
+        below = Cat(C(0, 32 - bits), normal)
+        m.d.comb += self.magnitude.eq(Cat(below[8:31], exponent))
+        m.d.comb += self.increment.eq(below[7] & (below[:7].any() | below[8]))
         return m
 
 
