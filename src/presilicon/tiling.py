@@ -16,6 +16,8 @@ from presilicon.template import Core
 STORE_RUN_BYTES = 256
 # Chunks of weights in flight: the memory's latency is hidden with some to spare.
 LEAST_CHUNKS = 4
+# Shortest part of a row that the first load may be cut to: eight such bursts in flight still fill the bus.
+FIRST_RUN_BYTES = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,12 @@ class MatmulPlan:
         """Blocks of ``core.cols`` along n."""
         return ceil(self.n / core.cols)
 
+    def first_blocks(self, core: Core) -> int:
+        """Blocks of k that the array begins with while the rest of the first chunk is loaded; 0 where it comes whole."""
+        half = min(self.chunk_blocks, self.k_blocks(core)) // 2
+        whole = self.chunk_blocks < self.k_blocks(core) or self.int4 or half * core.rows < FIRST_RUN_BYTES
+        return 0 if whole else half
+
     def rows_of(self, panel: int) -> int:
         """Moving rows of a panel; the panels are as even as whole rows allow."""
         return (self.m * (panel + 1)) // self.panels - (self.m * panel) // self.panels
@@ -108,8 +116,8 @@ def plan(core: Core, m: int, k: int, n: int, *, int4: bool = False, group_blocks
     hide = ceil(core.rows * core.cols * bytes_per_row / core.bus_bytes) if not resident else core.rows
     two = min(x.bytes // (2 * row), core.accumulator_rows, m)
     panel_rows, panels_resident = (two, 2) if two >= min(hide, m) else (most, 1)
-    if panels_resident == 2 and m > panel_rows:
-        # Small panels start sooner; twice what hides the weights is plenty.
+    if panels_resident == 2 and m > panel_rows and resident:
+        # Small panels start sooner; twice what hides the weights is plenty. Weights that pass again for each want few.
         panel_rows = min(panel_rows, max(2 * hide, 64))
     chunk = k_blocks
     if not resident:

@@ -18,6 +18,8 @@ from presilicon.tiling import MatmulPlan, chunk_bytes, plan, tile_bytes
 # Slots of the ring of weight chunks; more would not hide more.
 RING = 8
 ALIGNMENT = 4096
+# The next panel is loaded in pieces of about this size, so that weights pass between them.
+PREFETCH_BYTES = 8192
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +65,8 @@ class _Builder:
         self.columns = tiles.n_blocks(core) * core.cols
         self.all_parameters = 8 * self.columns <= tiles.parameters.bytes
         self.tile = 0
+        # Blocks of the first part of the very first chunk; 0 where it comes whole.
+        self.first_blocks = tiles.first_blocks(core)
 
     def _chunk_blocks(self, chunk: int) -> int:
         tiles = self.plan
@@ -94,6 +98,19 @@ class _Builder:
         source = self.at.w + block * self.block_bytes + sum(self._chunk_bytes(c) for c in range(chunk))
         self.emitter.add(load(dram=source, spad=self.chunk_at(block, chunk, number), run=self._chunk_bytes(chunk)))
 
+    def load_first(self) -> None:
+        """The first panel and the first chunk of weights, each in two parts along k: the array starts with the first."""
+        half, tile = self.first_blocks, tile_bytes(self.core, False)
+        blocks, rows = self._chunk_blocks(0), self.plan.rows_of(0)
+        for first, last in ((0, half), (half, blocks)):
+            start, end = first * self.core.rows, self.plan.k if last == blocks else last * self.core.rows
+            at = self._panel_at(0) + start
+            self.emitter.add(
+                load(dram=self.at.x + start, spad=at, n1=rows, run=end - start, stride1=self.plan.k, pitch=self.row)
+            )
+            weights = self.chunk_at(0, 0, 0) + first * tile
+            self.emitter.add(load(dram=self.at.w + first * tile, spad=weights, run=(last - first) * tile))
+
     def load_parameters(self, first: int, blocks: int) -> None:
         """Bias and scale of some blocks of columns (all of them where they fit)."""
         run = 4 * blocks * self.core.cols
@@ -115,23 +132,32 @@ class _Builder:
         return self.plan.parameters.start + first // self.plan.store_blocks % 2 * half
 
     def multiply(self, panel: int, block: int, chunk: int, number: int) -> None:
-        core, tiles = self.core, self.plan
+        """One chunk of one tile; the very first in two parts where ``load_first`` brought it so."""
         blocks = self._chunk_blocks(chunk)
-        last = chunk == self.chunks - 1
+        if number == 0 and self.first_blocks:
+            self._multiply(panel, block, chunk, number, 0, self.first_blocks)
+            self._multiply(panel, block, chunk, number, self.first_blocks, blocks - self.first_blocks)
+        else:
+            self._multiply(panel, block, chunk, number, 0, blocks)
+
+    def _multiply(self, panel: int, block: int, chunk: int, number: int, first: int, blocks: int) -> None:
+        core, tiles = self.core, self.plan
+        last = chunk == self.chunks - 1 and first + blocks == self._chunk_blocks(chunk)
         at = self.chunk_at(block, chunk, number)
+        tile = tile_bytes(core, tiles.int4)
         self.emitter.add(
             matmul(
-                x=self._panel_at(panel) + chunk * tiles.chunk_blocks * core.rows,
-                w=at,
+                x=self._panel_at(panel) + (chunk * tiles.chunk_blocks + first) * core.rows,
+                w=at + first * tile,
                 acc=0,
                 m0=tiles.rows_of(panel),
                 x_stride0=self.row,
                 kb=blocks,
                 tail=(tiles.k - 1) % core.rows + 1 if last else core.rows,
-                groups=at + blocks * tile_bytes(core, True) if tiles.int4 else 0,
+                groups=at + blocks * tile if tiles.int4 else 0,
                 group_blocks=tiles.group_blocks if tiles.int4 else 1,
                 bank=self.tile % 2,
-                accumulate=int(chunk > 0),
+                accumulate=int(chunk > 0 or first > 0),
                 weights="int4" if tiles.int4 else "packed",
             )
         )
@@ -184,8 +210,13 @@ class _Builder:
         steps = [(p, b, c) for p in range(tiles.panels) for b in range(blocks) for c in range(self.chunks)]
         ahead = blocks * self.chunks if tiles.weights_resident else max(1, min(3, self.slots - 1))
         per_panel = blocks * self.chunks
-        loaded = 0
-        self.load_rows(0, 0, tiles.rows_of(0))
+        loaded = 1 if self.first_blocks else 0
+        if self.first_blocks:
+            self.load_first()
+            if self.all_parameters:
+                self.load_parameters(0, blocks)
+        else:
+            self.load_rows(0, 0, tiles.rows_of(0))
         for number, (panel, block, chunk) in enumerate(steps):
             while loaded < len(steps) and loaded <= number + min(ahead, 3):
                 _, b, c = steps[loaded]
@@ -207,7 +238,10 @@ class _Builder:
     def _prefetch(self, panel: int, step: int, steps: int) -> None:
         """The share of the next panel's rows that is loaded at a step of the present one."""
         rows = self.plan.rows_of(panel)
-        first, last = rows * step // steps, rows * (step + 1) // steps
+        every = max(1, PREFETCH_BYTES // self.row * steps // rows)
+        if step % every:
+            return
+        first, last = rows * step // steps, rows * min(step + every, steps) // steps
         if last > first:
             self.load_rows(panel, first, last - first)
 

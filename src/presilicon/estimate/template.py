@@ -43,7 +43,8 @@ def _bursts(core: Core, run: int) -> int:
 def _mover_cycles(core: Core, rows: int, run: int, latency: float, beat_cycles: float) -> float:
     """Cycles to move rows of bytes with eight bursts in flight: data, or latency where rows are short."""
     beats = ceil(run / core.bus_bytes)
-    waiting = (latency + beats * beat_cycles + 3.0) * rows * _bursts(core, run) / core.outstanding
+    in_burst = min(beats, 4096 // core.bus_bytes)
+    waiting = (latency + in_burst * beat_cycles + 3.0) * rows * _bursts(core, run) / core.outstanding
     return max(rows * beats * beat_cycles, waiting if rows * _bursts(core, run) > core.outstanding else 0.0)
 
 
@@ -88,13 +89,17 @@ def matmul_estimate(core: Core, plan: MatmulPlan, *, latency: float = 40.0, beat
     chunk0 = chunk_bytes(core, min(plan.chunk_blocks, k_blocks), plan.int4, plan.group_blocks)
     panel0 = _mover_cycles(core, *((1, rows[0] * plan.k) if plan.k == row else (rows[0], plan.k)), latency, beat_cycles)
     lead = panel0 + (kernels + chunk0) / core.bus_bytes * beat_cycles
+    if plan.first_blocks(core):
+        lead = (lead + kernels / core.bus_bytes) / 2
     first = boot + INSTRUCTION_CYCLES + QUEUE_CYCLES + MOVE_START + latency + lead + LOAD_DONE + fetch + 2
     # Last tile: drain, requantise, store, response.
     last_rows = rows[-1]
     drain = core.matmul_drain_cycles + 8.0 * slots[-1] + overhead
     width = plan.n - (pieces - 1) * run
     tail = _mover_cycles(core, *((1, last_rows * plan.n) if whole else (last_rows, width)), latency, beat_cycles)
-    last = drain + tail + latency + 8
+    # The memory takes a burst's data when the last of it is there.
+    in_burst = min(ceil(width * (last_rows if whole else 1) / core.bus_bytes), 4096 // core.bus_bytes)
+    last = drain + tail + in_burst * beat_cycles + latency + 8
     busy = {"matmul": array, "load": load - lead + code, "memory": memory - lead + code, "vector": vector, "store": store}
     bound = max(busy, key=lambda name: busy[name])
     return MatmulEstimate(first + busy[bound] + last, first, last, busy, bound)

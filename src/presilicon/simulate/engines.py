@@ -16,6 +16,7 @@ from presilicon.isa import (
     LOAD_DONE,
     MOVE_START,
     QUEUE_CYCLES,
+    Entries,
     State,
     load_entries,
     matmul_time,
@@ -24,6 +25,7 @@ from presilicon.isa import (
     vector_slots,
     vector_time,
 )
+from presilicon.isa.moves import BURST_BYTES
 from presilicon.simulate.dram import Dram
 from presilicon.template import Core
 
@@ -187,6 +189,26 @@ class Vector(Engine):
         self.done(entry, cycle, time.done)
 
 
+# Address of a transfer, its beats (cycles of a fill), whether it is a fill.
+_Transfer = tuple[int, int, bool]
+
+
+def _listed(entries: Entries) -> list[_Transfer]:
+    """Entries as a list: one at a time is quicker so."""
+    return list(zip(entries.address.tolist(), entries.beats.tolist(), entries.fill.tolist(), strict=True))
+
+
+def _run(address: int, size: int, bus: int) -> list[_Transfer]:
+    """The bursts of one run of bytes, equal to ``load_entries`` and a good deal quicker."""
+    made, end = [], address + size
+    while address < end:
+        last = min(end, (address // BURST_BYTES + 1) * BURST_BYTES)
+        start = address - address % bus
+        made.append((start, -((start - last) // bus), False))
+        address = last
+    return made
+
+
 class _Mover(Engine):
     """What load and store share: transfers of the present instruction, eight outstanding, done in order."""
 
@@ -195,8 +217,7 @@ class _Mover(Engine):
     def __init__(self, number: int, core: Core, tokens: Tokens, events: list[Event] | None) -> None:
         super().__init__(number, core, tokens, events)
         self.current: Entry | None = None
-        # (address, beats, whether fill) of each transfer.
-        self.transfers: list[tuple[int, int, bool]] = []
+        self.transfers: list[_Transfer] = []
         self.position = 0
         self.issued = 0
         # First cycle in which the walker can hand out the next transfer.
@@ -215,7 +236,7 @@ class _Mover(Engine):
     def drained(self) -> int | None:
         return super().drained() if self.current is None else None
 
-    def begin(self, entry: Entry, cycle: int, first: int, transfers: list[tuple[int, int, bool]]) -> None:
+    def begin(self, entry: Entry, cycle: int, first: int, transfers: list[_Transfer]) -> None:
         """Starts handing out an instruction's transfers, the first in ``first`` at the earliest."""
         self.current = entry
         self.issued = cycle
@@ -259,12 +280,15 @@ class Load(_Mover):
         self.beat_cycles = 1
 
     def start(self, entry: Entry, cycle: int) -> None:
-        entries = load_entries(self.core, entry.values, self.state.indices if entry.values["gather"] else None)
-        self.beat_cycles = table_beat_cycles(self.core) if entry.values["target"] == 1 else 1
-        first = cycle + (GATHER_START if entry.values["gather"] else MOVE_START)
-        self.begin(
-            entry, cycle, first, list(zip(entries.address.tolist(), entries.beats.tolist(), entries.fill.tolist(), strict=True))
-        )
+        values = entry.values
+        self.beat_cycles = table_beat_cycles(self.core) if values["target"] == 1 else 1
+        first = cycle + (GATHER_START if values["gather"] else MOVE_START)
+        plain = not (values["gather"] or values["limit"] or values["left"] or values["right"])
+        if plain and values["n1"] == values["n2"] == values["n3"] == 1:
+            transfers = _run(values["dram"], values["run"], self.core.bus_bytes)
+        else:
+            transfers = _listed(load_entries(self.core, values, self.state.indices if values["gather"] else None))
+        self.begin(entry, cycle, first, transfers)
 
     def advance(self) -> None:
         transfers = self.transfers
@@ -309,13 +333,7 @@ class Store(_Mover):
         self.answered = 0
 
     def start(self, entry: Entry, cycle: int) -> None:
-        bursts = store_bursts(self.core, entry.values)
-        self.begin(
-            entry,
-            cycle,
-            cycle + MOVE_START,
-            list(zip(bursts.address.tolist(), bursts.beats.tolist(), bursts.fill.tolist(), strict=True)),
-        )
+        self.begin(entry, cycle, cycle + MOVE_START, _listed(store_bursts(self.core, entry.values)))
 
     def advance(self) -> None:
         if self.position < len(self.transfers):

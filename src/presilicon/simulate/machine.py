@@ -16,7 +16,7 @@ from presilicon.errors import IsaError
 from presilicon.isa import Program, State, execute, link
 from presilicon.simulate.dram import Dram, DramOptions
 from presilicon.simulate.engines import Engine, Event, Load, Matmul, Store, Tokens, Vector
-from presilicon.simulate.sequencer import Sequencer, decode
+from presilicon.simulate.sequencer import Sequencer
 from presilicon.template import ENGINES, Core
 
 # What a program may not exceed unless told: a run away from its watchdog.
@@ -53,7 +53,7 @@ class _CoreRun:
         self.vector = Vector(3, core, self.tokens, self.events, state)
         self.engines: list[Engine] = [self.load, self.store, self.matmul, self.vector]
         instructions = link(program.instructions, core, program.address)
-        self.sequencer = Sequencer(core, decode(instructions, core), self.engines, self.tokens, state.scalars)
+        self.sequencer = Sequencer(core, instructions, self.engines, self.tokens, state.scalars)
         boot = self.sequencer.boot(64 * len(instructions))
         boot.values = {**boot.values, "dram": program.address}
         self.load.push(boot)

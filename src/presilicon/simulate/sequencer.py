@@ -14,6 +14,8 @@ from presilicon.template import ENGINES, Core
 EXECUTE = INSTRUCTION_CYCLES - 1
 SEQUENCER = ENGINES.index("sequencer")
 LOOP_DEPTH = 4
+_NUMBER = {name: number for number, name in enumerate(ENGINES)}
+_ZEROS = [0] * 16
 
 
 @dataclass(slots=True)
@@ -29,29 +31,19 @@ class Decoded:
     fixed: dict[str, int] | None
 
 
-def decode(instructions: Sequence[Instruction], core: Core) -> list[Decoded]:
-    """Every instruction of a program, decoded."""
-    zeros = [0] * 16
-    seen: dict[Instruction, Decoded] = {}
-    out = []
-    for instruction in instructions:
-        known = seen.get(instruction)
-        if known is None:
-            op = instruction.op
-            fixed = None if any(instruction.registers) else instruction.resolve(zeros)
-            if fixed is not None:
-                check_fields(core, op, fixed)
-            known = Decoded(
-                instruction,
-                op,
-                ENGINES.index(instruction.engine),
-                tuple(sorted(ENGINES.index(name) for name in instruction.wait)),
-                tuple(sorted(ENGINES.index(name) for name in instruction.signal)),
-                fixed,
-            )
-            seen[instruction] = known
-        out.append(known)
-    return out
+def decode(instruction: Instruction, core: Core) -> Decoded:
+    """An instruction, decoded; IsaError where its fields break a law on this core."""
+    fixed = None if any(instruction.registers) else instruction.resolve(_ZEROS)
+    if fixed is not None:
+        check_fields(core, instruction.op, fixed)
+    return Decoded(
+        instruction,
+        instruction.op,
+        _NUMBER[instruction.engine],
+        tuple(sorted(_NUMBER[name] for name in instruction.wait)),
+        tuple(sorted(_NUMBER[name] for name in instruction.signal)),
+        fixed,
+    )
 
 
 class Sequencer:
@@ -61,8 +53,8 @@ class Sequencer:
     """
 
     __slots__ = (
+        "_decoded",
         "arrived",
-        "checked",
         "core",
         "cycle",
         "engines",
@@ -75,9 +67,12 @@ class Sequencer:
         "tokens",
     )
 
-    def __init__(self, core: Core, program: list[Decoded], engines: list[Engine], tokens: Tokens, registers: list[int]) -> None:
+    def __init__(
+        self, core: Core, program: Sequence[Instruction], engines: list[Engine], tokens: Tokens, registers: list[int]
+    ) -> None:
         self.core = core
         self.program = program
+        self._decoded: list[Decoded | None] = [None] * len(program)
         self.engines = engines
         self.tokens = tokens
         self.registers = registers
@@ -119,7 +114,9 @@ class Sequencer:
         assert self.cycle is not None
         if not 0 <= self.pc < len(self.program):
             raise IsaError("the program ends without halt", code=1, where=f"instruction {self.pc}")
-        item = self.program[self.pc]
+        item = self._decoded[self.pc]
+        if item is None:
+            item = self._decoded[self.pc] = decode(self.program[self.pc], self.core)
         op, execute = item.op, self.cycle + EXECUTE
         if item.engine != SEQUENCER:
             engine = self.engines[item.engine]
