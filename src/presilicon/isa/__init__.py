@@ -13,7 +13,7 @@ from presilicon.isa.definition import (
     alu,
     execute,
 )
-from presilicon.isa.footprint import Box, footprint
+from presilicon.isa.footprint import Access, Box, accesses, footprint
 from presilicon.isa.instruction import INSTRUCTION_BYTES, LAWS, Instruction, Law, Slot, check_fields, make, reg
 from presilicon.isa.kernel_text import imm, kernel_text
 from presilicon.isa.kernels import VectorTime, vector_slots, vector_time
@@ -33,6 +33,7 @@ from presilicon.isa.program import Kernel, Program, Region, Segment, place
 from presilicon.isa.state import State
 from presilicon.isa.text import assemble, disassemble
 from presilicon.isa.uop import UOP_BYTES, Uop, kernel, sections
+from presilicon.isa.verify import Checked, verify
 
 __all__ = [
     "ALU",
@@ -55,7 +56,9 @@ __all__ = [
     "UOPS",
     "UOP_BYTES",
     "WEIGHTS",
+    "Access",
     "Box",
+    "Checked",
     "Definition",
     "Entries",
     "Instruction",
@@ -69,6 +72,7 @@ __all__ = [
     "State",
     "Uop",
     "VectorTime",
+    "accesses",
     "actions",
     "alu",
     "assemble",
@@ -100,4 +104,5 @@ __all__ = [
     "vector",
     "vector_slots",
     "vector_time",
+    "verify",
 ]

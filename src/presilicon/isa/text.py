@@ -14,8 +14,8 @@
       }
       halt
 
-``#`` begins a comment. Addresses, ``core`` and ``dram`` may be left out: parts are placed one behind the other. A value of ``dram``
-may be a region's or kernel's name, plus an offset.
+``#`` begins a comment. Addresses, ``core`` and ``dram`` may be left out: parts are placed one behind the other. A ``dram`` may be
+a region's or kernel's name, plus an offset.
 """
 
 from __future__ import annotations
