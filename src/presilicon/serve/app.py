@@ -18,7 +18,7 @@ from presilicon import __version__
 from presilicon.errors import InputError
 from presilicon.serve import metrics, requests, schemas
 from presilicon.serve.clock import VirtualClock
-from presilicon.serve.connection import ABORT
+from presilicon.serve.connection import ABORT, RECEIVED
 from presilicon.serve.engine import Engine
 from presilicon.serve.errors import ApiError
 from presilicon.serve.exchange import Answer, Exchange
@@ -108,7 +108,7 @@ class Endpoint:
         name = request.scope["presilicon.request_id"]
         reply = Reply(kind, exchange, self.engine, request_id=name, model=body.model, source=self.source.name)
         reply.prompt_tokens = sum(prompt.tokens for prompt in prompts)
-        self.engine.open(exchange, answers, of)
+        self.engine.open(exchange, answers, of, self.clock.arrival(request.scope.get(RECEIVED)))
         for replica in {answer.replica for answer in answers}:
             self.engine.replicas[replica].metrics.observe("request_params_n", count)
             if body.limit is not None:

@@ -24,6 +24,15 @@ class VirtualClock:
         """The chip's time, in s."""
         return (time.monotonic() - self._start) * self.speedup
 
+    def arrival(self, received: float | None) -> float:
+        """The chip's time when a request's last byte came (by ``time.monotonic``): what reading it took here is not the chip's.
+
+        At most ``MOST_BEHIND_S`` ago: a request may have waited for one before it on its connection.
+        """
+        now = time.monotonic()
+        at = now if received is None else max(received, now - MOST_BEHIND_S)
+        return max(0.0, (at - self._start) * self.speedup)
+
     def wait_s(self, until: float) -> float:
         """Real time until the chip's time is ``until``; negative where that is past."""
         return until / self.speedup - (time.monotonic() - self._start)

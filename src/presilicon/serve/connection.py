@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -24,6 +25,9 @@ MOST_DISCARDED_BYTES = 64 * 2**20
 
 LINGER_S = 2.0
 """Time that a client has to read the answer to a request that could not be parsed."""
+
+RECEIVED = "presilicon.received"
+"""Key of the ASGI scope that holds when the request's last byte came, by ``time.monotonic``."""
 
 ABORT = "presilicon.abort"
 """Name of the extension of the ASGI scope that ends the connection at once."""
@@ -95,6 +99,10 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.cycle.response_complete:
             self._discard(len(body))
         super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self.cycle.scope[RECEIVED] = time.monotonic()  # type: ignore[literal-required]
+        super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what cannot be parsed, or is too large to be (uvicorn's name for the place where it does)."""

@@ -172,8 +172,8 @@ class Engine:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def open(self, exchange: Exchange, answers: Sequence[Answer], prompts: Sequence[Prompt]) -> None:
-        """Begin to answer; ``ApiError`` where no more is served."""
+    def open(self, exchange: Exchange, answers: Sequence[Answer], prompts: Sequence[Prompt], arrival_s: float) -> None:
+        """Begin to answer what came at the chip's time ``arrival_s``; ``ApiError`` where no more is served."""
         if self.draining:
             raise errors.draining()
         if self.broken:
@@ -181,7 +181,7 @@ class Engine:
         if len(self.exchanges) >= self.settings.max_concurrency:
             self.refused += 1
             raise errors.busy(f"{self.settings.max_concurrency:,} requests are in flight, the most that are served at once")
-        requests = self._requests(answers, prompts)
+        requests = self._requests(answers, prompts, arrival_s)
         self.exchanges.add(exchange)
         for answer, request in zip(answers, requests, strict=True):
             exchange.add(answer)
@@ -189,16 +189,16 @@ class Engine:
             answer.replica = min(range(len(self.replicas)), key=lambda i: self.replicas[i].load)
             self.replicas[answer.replica].add(answer, request)
 
-    def _requests(self, answers: Sequence[Answer], prompts: Sequence[Prompt]) -> list[Request]:
+    def _requests(self, answers: Sequence[Answer], prompts: Sequence[Prompt], arrival_s: float) -> list[Request]:
         """What the scheduler is asked for; ``ApiError`` where it could never serve it."""
-        now, blocks = self.clock.now(), self.deployment.block_tokens
+        blocks = self.deployment.block_tokens
         hashes: dict[int, tuple[int, ...]] = {}
         requests = []
         for answer, prompt in zip(answers, prompts, strict=True):
             if id(prompt) not in hashes:
                 hashes[id(prompt)] = prefix_hashes(prompt.content, prompt.tokens, blocks)
             self._next += 1
-            request = Request(self._next, now, prompt.tokens, answer.asked, hashes[id(prompt)], blocks)
+            request = Request(self._next, arrival_s, prompt.tokens, answer.asked, hashes[id(prompt)], blocks)
             refusal = self.deployment.refusal(request)
             if refusal is not None:
                 raise _refused(refusal)
