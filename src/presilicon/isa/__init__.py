@@ -15,7 +15,6 @@ from presilicon.isa.definition import (
 )
 from presilicon.isa.footprint import Access, Box, accesses, footprint
 from presilicon.isa.instruction import INSTRUCTION_BYTES, LAWS, Instruction, Law, Slot, check_fields, make, reg
-from presilicon.isa.kernel_text import imm, kernel_text
 from presilicon.isa.kernels import VectorTime, vector_slots, vector_time
 from presilicon.isa.layout import ALU, FORMATS, LAYOUT, OPCODES, TARGETS, UOP, UOPS, WEIGHTS
 from presilicon.isa.moves import (
@@ -33,6 +32,7 @@ from presilicon.isa.program import Kernel, Program, Region, Segment, place
 from presilicon.isa.state import State
 from presilicon.isa.text import assemble, disassemble
 from presilicon.isa.uop import UOP_BYTES, Uop, kernel, sections
+from presilicon.isa.uop_text import imm, kernel_text
 from presilicon.isa.verify import Checked, verify
 
 __all__ = [

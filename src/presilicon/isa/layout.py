@@ -232,3 +232,21 @@ UOPS: Mapping[str, int] = {
     "recip": 8,  # seed of 1 / a, 7 bits
     "rsqrt": 9,  # seed of 1 / sqrt(a), 7 bits
 }
+
+# What the status register says of the error that stopped a core; 0 where none did.
+ERROR_CODES: Mapping[int, str] = {
+    1: "illegal opcode",
+    2: "illegal field",
+    3: "scratchpad address",
+    4: "accumulator row",
+    5: "read conflict",
+    6: "write conflict",
+    7: "semaphore overflow",
+    8: "loop nesting",
+    9: "bus read",
+    10: "bus write",
+    11: "watchdog",
+    12: "kernel",
+    13: "alignment",
+    14: "index out of range",
+}

@@ -14,8 +14,8 @@
       }
       halt
 
-``#`` begins a comment. Addresses, ``core`` and ``dram`` may be left out: parts are placed one behind the other. A ``dram`` may be
-a region's or kernel's name, plus an offset.
+``#`` begins a comment. Addresses, ``core`` and ``dram`` may be left out: parts are placed one behind the other. A ``dram``
+may be a region's or kernel's name, plus an offset.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from dataclasses import dataclass, field
 
 from presilicon.errors import IsaError
 from presilicon.isa.instruction import CHOICES, Instruction, Slot, make, reg
-from presilicon.isa.kernel_text import kernel_lines, parse_kernel
 from presilicon.isa.layout import FORMATS, LAYOUT
 from presilicon.isa.overlay import blocks
 from presilicon.isa.program import KINDS, Kernel, Program, Region, Segment
 from presilicon.isa.uop import UOP_BYTES
+from presilicon.isa.uop_text import kernel_lines, parse_kernel
 from presilicon.template import Core
 
 _NUMBER = r"-?(?:0[xX][0-9a-fA-F]+|\d+)"

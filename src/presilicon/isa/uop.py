@@ -135,7 +135,7 @@ class Uop:
         return _decode(bytes(data))
 
     def __str__(self) -> str:
-        from presilicon.isa.kernel_text import uop_text
+        from presilicon.isa.uop_text import uop_text
 
         return uop_text(self)
 
