@@ -63,10 +63,10 @@ class Core:
         banks, size = self.scratchpad_banks, self.scratchpad_bytes
         if banks & (banks - 1) or not 2 <= banks <= 64:
             raise ChipError(f"scratchpad_banks is {banks}", hint="a power of two from 2 to 64")
-        if size & (size - 1) or not banks * 2 * self.width_bytes <= size <= 1 << 24:
+        if size & (size - 1) or not banks * 4 * self.width_bytes <= size <= 1 << 24:
             raise ChipError(
                 f"scratchpad_bytes is {size}",
-                hint=f"a power of two from {banks * 2 * self.width_bytes} ({banks} banks of two rows of {self.width_bytes} B) to 2^24",
+                hint=f"a power of two from {banks * 4 * self.width_bytes} ({banks} banks of four rows of {self.width_bytes} B) to 2^24",
             )
         rows = self.accumulator_rows
         if rows & (rows - 1) or not 16 <= rows <= 1 << 15:

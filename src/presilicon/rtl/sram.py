@@ -91,18 +91,22 @@ module presilicon_sram #(
       always @(posedge clk) if (write_en[0]) words[write_address] <= write_data;
     end else begin : parts
       integer i;
+      reg [WIDTH-1:0] word;
       always @(posedge clk)
-        if (|write_en)
+        if (|write_en) begin
+          word = words[write_address];
           for (i = 0; i < ENABLES; i = i + 1)
-            if (write_en[i]) words[write_address][i*GRANULE +: GRANULE] <= write_data[i*GRANULE +: GRANULE];
+            if (write_en[i]) word[i*GRANULE +: GRANULE] = write_data[i*GRANULE +: GRANULE];
+          words[write_address] <= word;
+        end
     end
   endgenerate
 
 `ifndef SYNTHESIS
-  integer word;
+  integer row;
   initial begin
     read_data = {WIDTH{1'b0}};
-    for (word = 0; word < DEPTH; word = word + 1) words[word] = {WIDTH{1'b0}};
+    for (row = 0; row < DEPTH; row = row + 1) words[row] = {WIDTH{1'b0}};
   end
 `endif
 endmodule
