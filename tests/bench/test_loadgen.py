@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from bench.systems import system
-from presilicon.bench import LABEL, Result, _loadgen, _run, bench
+from presilicon.bench import LABEL, Result, _loadgen, _virtual, bench
 from presilicon.bench import _rules as rules
 from presilicon.errors import CheckError, InputError
 
@@ -134,8 +135,8 @@ def test_a_rate_that_loadgen_does_not_accept_is_lowered(tmp_path, monkeypatch):
 
     def drive(plan, folder, told):
         given.append(plan.settings["server_target_qps"] * plan.scale)
-        measured = _run._virtual.server(system(), _run._virtual.Found(given[-1], len(plan.table)), 0.1, plan.queries)
-        return _loadgen.Run(_run.replace(measured, valid=len(given) == 3), None, {"p50": 0.0, "p99": 0.0})
+        measured = _virtual.server(system(), _virtual.Found(given[-1], len(plan.engine["table"])), 0.1, plan.queries)
+        return _loadgen.Run(replace(measured, valid=len(given) == 3), None, {"p50": 0.0, "p99": 0.0})
 
     monkeypatch.setattr(_loadgen, "drive", drive)
     result = bench(system(), "server", seconds=3.0)

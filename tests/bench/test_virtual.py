@@ -102,7 +102,7 @@ def test_chips_told_step_by_step_serve_as_virtual_time_does(times, chips, larges
 
     def end(until: float) -> None:
         while one.running and one.next_s <= until:
-            due, samples = one.end()
+            due, _, samples = one.end()
             found[samples] = due - arrivals[samples]
             one.begin(due)
 

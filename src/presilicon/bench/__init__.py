@@ -7,5 +7,17 @@ from presilicon.bench._result import Result
 from presilicon.bench._rules import LABEL, SCENARIOS
 from presilicon.bench._run import DEFAULT_SECONDS, bench
 from presilicon.bench._system import System, loaded, network_system
+from presilicon.bench._tokens import TokenSystem, token_system
 
-__all__ = ["DEFAULT_SECONDS", "LABEL", "SCENARIOS", "Result", "System", "bench", "loaded", "network_system"]
+__all__ = [
+    "DEFAULT_SECONDS",
+    "LABEL",
+    "SCENARIOS",
+    "Result",
+    "System",
+    "TokenSystem",
+    "bench",
+    "loaded",
+    "network_system",
+    "token_system",
+]

@@ -47,7 +47,7 @@ class Chips:
         """When the next batch ends; infinite where none runs."""
         return self.running[0][0] if self.running else float("inf")
 
-    def end(self) -> tuple[float, list[Any]]:
-        """The next batch to end: when, and its samples."""
+    def end(self) -> tuple[float, list[Any], list[Any]]:
+        """The next batch to end: when, samples that have a first token (none here), and its samples."""
         ended, _, batch = heappop(self.running)
-        return ended, batch
+        return ended, [], batch

@@ -19,6 +19,7 @@ from presilicon.bench._rules import PERCENTILES, SAMPLES_PER_QUERY, SCENARIOS
 from presilicon.bench._system import System
 from presilicon.bench._virtual import Measured, offline_samples
 from presilicon.errors import CheckError, InputError
+from presilicon.scenario import BatchTimes
 
 # A latency (s) of real time beside which what a sleep and a call of Python take (some 0.1 ms) are nothing.
 PRECISE_S = 0.05
@@ -39,15 +40,17 @@ Told = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """One run of LoadGen: real seconds per second of the chips, queries, the times of batches (s of the chips), settings."""
+    """One run of LoadGen: real seconds per second of the chips, queries, settings, and what answers.
+
+    ``engine`` has either the ``table`` of the times of batches (s of the chips) or a ``deployment`` with its lengths.
+    """
 
     scenario: str
     scale: float
     queries: int
     samples: int
     wall_s: float
-    table: tuple[float, ...]
-    chips: int
+    engine: Mapping[str, Any]
     settings: Mapping[str, Any]
 
     def job(self, folder: Path) -> dict[str, Any]:
@@ -55,8 +58,7 @@ class Plan:
         return {
             "scenario": self.scenario,
             "scale": self.scale,
-            "table": list(self.table),
-            "chips": self.chips,
+            **self.engine,
             "settings": {"min_duration_ms": 0, "min_query_count": self.queries, **self.settings},
             "outdir": str(folder),
         }
@@ -79,6 +81,10 @@ def _ns(seconds: float) -> int:
     return max(1, round(seconds * 1e9))
 
 
+def _batches(times: BatchTimes, largest: int, chips: int) -> dict[str, Any]:
+    return {"table": [times.at(b) for b in range(1, largest + 1)], "chips": chips}
+
+
 def stream_plan(system: System, scenario: str, seconds: float) -> Plan:
     """Single stream or multi-stream: one query after the other, each long enough to be measured well."""
     rules, multi = SCENARIOS[scenario], scenario == "multi-stream"
@@ -98,8 +104,7 @@ def stream_plan(system: System, scenario: str, seconds: float) -> Plan:
         queries=queries,
         samples=queries * samples,
         wall_s=queries * latency * scale,
-        table=tuple(system.alone.at(b) for b in range(1, share + 1)),
-        chips=system.chips,
+        engine=_batches(system.alone, share, system.chips),
         settings={**settings, "max_query_count": queries},
     )
 
@@ -115,8 +120,7 @@ def offline_plan(system: System, seconds: float) -> Plan:
         queries=samples,  # LoadGen counts an offline run's samples in this setting
         samples=samples,
         wall_s=seconds,
-        table=tuple(system.stream.at(b) for b in range(1, batch + 1)),
-        chips=system.chips,
+        engine=_batches(system.stream, batch, system.chips),
         settings={"offline_expected_qps": samples / seconds},
     )
 
@@ -137,8 +141,7 @@ def server_plan(system: System, rate_per_s: float, bound_s: float, largest: int,
         queries=queries,
         samples=queries,
         wall_s=queries / rate_per_s * scale + bound_s * scale,
-        table=tuple(system.queued.at(b) for b in range(1, largest + 1)),
-        chips=system.chips,
+        engine=_batches(system.queued, largest, system.chips),
         settings={
             "server_target_qps": rate_per_s / scale,
             "server_target_latency_ns": _ns(bound_s * scale),
@@ -214,13 +217,25 @@ def read(plan: Plan, folder: Path, overhead_s: Mapping[str, float]) -> Run:
         log[entry["key"]] = entry["value"]
     seconds = 1e-9 / plan.scale
     kind = "_per_query_latency_ns" if plan.scenario == "MultiStream" else "_latency_ns"
-    percentiles = {f"p{p:g}": log[f"result_{p:.2f}_percentile{kind}"] * seconds for p in PERCENTILES}
+
+    def percentiles_of(name: str) -> dict[str, float] | None:
+        if name.format(PERCENTILES[0]) not in log:
+            return None
+        return {f"p{p:g}": log[name.format(p)] * seconds for p in PERCENTILES}
+
+    percentiles = percentiles_of(f"result_{{:.2f}}_percentile{kind}")
+    assert percentiles is not None
+    outputs = plan.engine.get("outputs")
+    tokens = sum(outputs) if outputs else 0
     early = log.get(EARLY_STOPPING.get(plan.scenario, ""))
-    value, rate = percentiles["p90" if plan.scenario == "SingleStream" else "p99"], None
+    value = percentiles["p90" if plan.scenario == "SingleStream" else "p99"]
+    rate: float | None = None
     if plan.scenario == "Offline":
         value = log["result_samples_per_second"] * plan.scale
+        value *= tokens / plan.samples if tokens else 1.0
     elif plan.scenario == "Server":
-        value = rate = plan.settings["server_target_qps"] * plan.scale
+        rate = plan.settings["server_target_qps"] * plan.scale
+        value = rate * (tokens / plan.samples if tokens else 1.0)
     reasons = (str(log.get("result_invalid_reason") or log.get("early_stopping_result", "")).strip(),)
     valid = log["result_validity"] == "VALID"
     return Run(
@@ -228,11 +243,14 @@ def read(plan: Plan, folder: Path, overhead_s: Mapping[str, float]) -> Run:
             value=value,
             queries=int(log["result_query_count"]),
             samples=plan.samples,
-            duration_s=plan.samples / value if plan.scenario == "Offline" else plan.wall_s / plan.scale,
+            duration_s=(tokens or plan.samples) / value if plan.scenario == "Offline" else plan.wall_s / plan.scale,
             percentiles=percentiles,
             valid=valid,
             rate_per_s=rate,
             reasons=() if valid else reasons,
+            ttft_s=percentiles_of("result_first_token_{:.2f}_percentile_latency_ns"),
+            tpot_s=percentiles_of("result_time_per_output_token_{:.2f}_percentile_ns"),
+            tokens=tokens,
         ),
         early * seconds if early else None,
         overhead_s,

@@ -8,11 +8,11 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from presilicon.bench._rules import LABEL
+from presilicon.bench._rules import LABEL, NO_BOUNDS, Bounds
 from presilicon.bench._virtual import Measured
 from presilicon.errors import InputError
 
@@ -38,22 +38,21 @@ class Result:
     measured: Measured
     low: float
     high: float
-    latency_bound_s: float | None = None
-    largest_batch: int | None = None
+    bounds: Bounds = NO_BOUNDS
     virtual: Measured | None = None
     time_scale: float | None = None
     wall_s: float | None = None
     early_stopping_s: float | None = None
     overhead_s: Mapping[str, float] | None = None
     notes: tuple[str, ...] = ()
-    more: Mapping[str, Any] | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def difference(self) -> float | None:
         """How far LoadGen's value is from virtual time's, as a fraction; of a server, that of its 99th percentile."""
         if self.virtual is None:
             return None
-        if self.scenario == "server" and self.virtual.percentiles:
+        if self.scenario == "server":
             return self.measured.percentiles["p99"] / self.virtual.percentiles["p99"] - 1.0
         return self.measured.value / self.virtual.value - 1.0
 
@@ -75,8 +74,11 @@ class Result:
             "reasons": list(m.reasons),
             "driver": self.driver,
             "rate_per_s": m.rate_per_s,
-            "latency_bound_s": self.latency_bound_s,
-            "largest_batch": self.largest_batch,
+            "latency_bound_s": self.bounds.latency_s,
+            "ttft_bound_s": self.bounds.ttft_s,
+            "tpot_bound_s": self.bounds.tpot_s,
+            "ttft_s": m.ttft_s,
+            "tpot_s": m.tpot_s,
             "queries": m.queries,
             "samples": m.samples,
             "virtual_s": m.duration_s,
@@ -84,11 +86,13 @@ class Result:
             "wall_s": self.wall_s,
             "early_stopping_s": self.early_stopping_s,
             "overhead_s": self.overhead_s,
-            "virtual": None if v is None else {"value": v.value, "percentiles": v.percentiles, "valid": v.valid},
+            "virtual": None
+            if v is None
+            else {name: getattr(v, name) for name in ("value", "percentiles", "ttft_s", "tpot_s", "valid")},
             "difference": self.difference,
             "notes": list(self.notes),
         }
-        return found | dict(self.more or {})
+        return found | dict(self.more)
 
 
 def require_free(out: str | Path) -> Path:

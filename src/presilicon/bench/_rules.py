@@ -39,6 +39,20 @@ class Scenario:
     least_queries: int
 
 
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Longest time to the first token, per further token, and to the last one (s) of 99 of 100 requests; None: any."""
+
+    ttft_s: float | None = None
+    tpot_s: float | None = None
+    latency_s: float | None = None
+
+    def __bool__(self) -> bool:
+        return any(b is not None for b in (self.ttft_s, self.tpot_s, self.latency_s))
+
+
+NO_BOUNDS = Bounds()
+
 SCENARIOS = {
     s.name: s
     for s in (

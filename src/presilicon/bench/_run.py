@@ -7,17 +7,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from presilicon.bench import _loadgen, _virtual
+from presilicon.bench import _batch_run, _loadgen, _token_run
+from presilicon.bench._outcome import Driven, Outcome
 from presilicon.bench._result import Result, folder_for, require_free, write
-from presilicon.bench._rules import SCENARIOS
+from presilicon.bench._rules import NO_BOUNDS, SCENARIOS, Bounds
 from presilicon.bench._system import System, require_positive
+from presilicon.bench._tokens import TokenSystem
 from presilicon.errors import WorkloadError
 from presilicon.estimate.intervals import interval
 from presilicon.units import si
 
 DEFAULT_SECONDS = 10.0
-# A server whose run LoadGen does not accept is tried again at this share of the rate, so many times in all.
-SLOWER, ATTEMPTS = 0.98, 4
 # Answers that are late by this share of the median latency say that the machine had other things to do.
 BUSY = 0.02
 Progress = Callable[[str, int, int], None]
@@ -27,29 +27,39 @@ def _silent(_: str, __: int, ___: int) -> None:
     """Progress for nobody."""
 
 
-def _bound(system: System, scenario: str, latency_s: float | None) -> float | None:
-    """The latency bound of a server: the one given, else MLPerf's."""
-    require_positive("latency_s", latency_s)
+def _bounds(system: System | TokenSystem, scenario: str, given: Bounds) -> Bounds | None:
+    """The bounds of a server: those given, else MLPerf's; None for another scenario."""
+    for name, option in (("latency_s", "--latency-s"), ("ttft_s", "--ttft-s"), ("tpot_s", "--tpot-s")):
+        value = getattr(given, name)
+        require_positive(name, value)
+        if value is not None and scenario != "server":
+            raise WorkloadError(f"the {scenario} scenario has no latency bound", where=option, hint="leave it out")
+        if value is not None and name != "latency_s" and isinstance(system, System):
+            raise WorkloadError(f"{system.model} generates no tokens", where=option, hint="--latency-s bounds its answers")
     if scenario != "server":
-        if latency_s is not None:
-            raise WorkloadError(f"the {scenario} scenario has no latency bound", where="--latency-s", hint="leave it out")
         return None
-    bound = latency_s if latency_s is not None else system.bound_s
-    if bound is None:
+    rules = Bounds(latency_s=system.bound_s) if isinstance(system, System) else system.bounds
+    found = Bounds(*(getattr(given, name) or getattr(rules, name) for name in ("ttft_s", "tpot_s", "latency_s")))
+    if not found:
+        tokens = isinstance(system, TokenSystem)
         raise WorkloadError(
-            f"the server scenario needs a latency bound, and MLPerf sets none for {system.model}",
-            where="--latency-s",
-            hint="the longest time (s) within which 99 % of the queries must be answered",
+            f"the server scenario needs a latency bound, and MLPerf sets none for {system.model} with these lengths",
+            where="--ttft-s" if tokens else "--latency-s",
+            hint="--ttft-s and --tpot-s: the longest times to the first token and per further one of 99 % of the requests"
+            if tokens
+            else "the longest time (s) within which 99 % of the queries must be answered",
         )
-    return bound
+    return found
 
 
 def bench(
-    system: System,
+    system: System | TokenSystem,
     scenario: str,
     *,
     virtual: bool = False,
     latency_s: float | None = None,
+    ttft_s: float | None = None,
+    tpot_s: float | None = None,
     rate_per_s: float | None = None,
     seconds: float = DEFAULT_SECONDS,
     out: str | Path | None = None,
@@ -57,13 +67,17 @@ def bench(
 ) -> Result:
     """Run a scenario on a system, with LoadGen in stretched real time or, with ``virtual``, without waiting.
 
-    ``latency_s``: bound of a server (MLPerf's where None). ``rate_per_s``: rate of a server, found where None. ``seconds``:
-    about how long LoadGen runs. ``out``: a new or empty folder for the result. WorkloadError says what can be met where a
-    bound cannot; InputError where the folder is taken or LoadGen is not installed.
+    ``latency_s``, ``ttft_s``, ``tpot_s``: bounds of a server (MLPerf's where None). ``rate_per_s``: rate of a server, found
+    where None. ``seconds``: about how long LoadGen runs. ``out``: a new or empty folder for the result. WorkloadError says
+    what can be met where a bound cannot; InputError where the folder is taken or LoadGen is not installed.
     """
     if scenario not in SCENARIOS:
         raise WorkloadError(f"no scenario is called {scenario!r}", hint="one of " + ", ".join(SCENARIOS))
-    bound = _bound(system, scenario, latency_s)
+    if scenario == "multi-stream" and isinstance(system, TokenSystem):
+        raise WorkloadError(
+            "the multi-stream scenario is for networks that answer at once", where=system.model, hint="single-stream or server"
+        )
+    bounds = _bounds(system, scenario, Bounds(ttft_s, tpot_s, latency_s))
     require_positive("rate_per_s", rate_per_s)
     require_positive("seconds", seconds)
     if rate_per_s is not None and scenario != "server":
@@ -71,20 +85,20 @@ def bench(
     if out is not None:
         require_free(out)
     if virtual:
-        result = _in_virtual_time(system, scenario, bound, rate_per_s)
+        result = _result(system, scenario, bounds, _in_virtual_time(system, scenario, bounds, rate_per_s))
         if out is not None:
             with folder_for(out) as folder:
                 write(folder, result)
         return result
     _loadgen.loadgen_version()
     with folder_for(out) as folder:
-        result = _driven(system, scenario, bound, rate_per_s, seconds, folder, progress)
+        result = _with_loadgen(system, scenario, bounds, rate_per_s, seconds, folder, progress)
         write(folder, result)
     return result
 
 
-def _result(system: System, scenario: str, measured: _virtual.Measured, bound: float | None) -> Result:
-    rules = SCENARIOS[scenario]
+def _result(system: System | TokenSystem, scenario: str, bounds: Bounds | None, outcome: Outcome) -> Result:
+    rules, tokens = SCENARIOS[scenario], isinstance(system, TokenSystem)
     low, high = interval(system.family, f"mlperf {rules.loadgen}")
     return Result(
         model=system.model,
@@ -93,52 +107,32 @@ def _result(system: System, scenario: str, measured: _virtual.Measured, bound: f
         formats=system.formats,
         benchmark=system.benchmark,
         scenario=scenario,
-        metric=rules.metric,
+        metric="tokens_per_s" if tokens and scenario in ("offline", "server") else rules.metric,
         driver="virtual time",
-        measured=measured,
+        measured=outcome.measured,
         low=low,
         high=high,
-        latency_bound_s=bound,
+        bounds=bounds or NO_BOUNDS,
+        more=outcome.more,
     )
 
 
-def _found(system: System, bound: float, rate: float | None, queries: int) -> _virtual.Found:
-    """The rate of a server: the one given, or the largest that is valid; with the largest batch that suits it.
-
-    The rate is found on as many queries as MLPerf asks for. A run of fewer is judged by less: where it would not be accepted
-    at that rate, its own largest valid one is taken, so that the rate holds in both.
-    """
-    if rate is not None:
-        return _virtual.at_rate(system, rate, bound, queries)
-    found = _virtual.find_rate(system, bound, _virtual.SERVER_QUERIES)
-    if queries == _virtual.SERVER_QUERIES or _virtual.server(system, found, bound, queries).valid:
-        return found
-    return min(found, _virtual.find_rate(system, bound, queries), key=lambda one: one.rate_per_s)
+def _in_virtual_time(system: System | TokenSystem, scenario: str, bounds: Bounds | None, rate: float | None) -> Outcome:
+    if isinstance(system, TokenSystem):
+        return _token_run.in_virtual_time(system, scenario, bounds, rate)
+    return _batch_run.in_virtual_time(system, scenario, bounds, rate)
 
 
-def _in_virtual_time(system: System, scenario: str, bound: float | None, rate: float | None) -> Result:
-    if bound is not None:
-        queries = _virtual.SERVER_QUERIES
-        found = _found(system, bound, rate, queries)
-        result = _result(system, scenario, _virtual.server(system, found, bound, queries), bound)
-        return replace(result, largest_batch=found.largest)
-    if scenario == "offline":
-        result = _result(system, scenario, _virtual.offline(system), None)
-        return replace(result, largest_batch=int(system.stream.best_batch))
-    return _result(system, scenario, _virtual.one_at_a_time(system, scenario), None)
-
-
-def _driven(
-    system: System,
+def _with_loadgen(
+    system: System | TokenSystem,
     scenario: str,
-    bound: float | None,
+    bounds: Bounds | None,
     rate: float | None,
     seconds: float,
     folder: Path,
     progress: Progress,
 ) -> Result:
     begun = time.perf_counter()
-    notes: tuple[str, ...] = ()
 
     def drive(plan: _loadgen.Plan, what: str = "LoadGen") -> _loadgen.Run:
         progress(what, 0, plan.samples)
@@ -146,41 +140,22 @@ def _driven(
         progress(what, plan.samples, plan.samples)
         return found
 
-    if bound is not None:
-        plan, run, expected, notes = _server(system, bound, rate, seconds, drive)
-    elif scenario == "offline":
-        plan = _loadgen.offline_plan(system, seconds)
-        run, expected = drive(plan), _virtual.offline(system, plan.samples)
+    done: Driven
+    if isinstance(system, TokenSystem):
+        done = _token_run.driven(system, scenario, bounds, rate, seconds, drive)
     else:
-        plan = _loadgen.stream_plan(system, scenario, seconds)
-        run, expected = drive(plan), _virtual.one_at_a_time(system, scenario)
-    if run.overhead_s["p99"] > BUSY * plan.scale * run.measured.percentiles["p50"]:
+        done = _batch_run.driven(system, scenario, bounds, rate, seconds, drive)
+    run, notes = done.run, done.notes
+    if run.overhead_s["p99"] > BUSY * done.plan.scale * run.measured.percentiles["p50"]:
         late = si(run.overhead_s["p99"], "s")
-        notes = (*notes, f"This machine was busy: one answer in a hundred came {late} late or later; --seconds gives it more time")
+        notes = (*notes, f"this machine was busy: 1 % of the answers came {late} late or more; --seconds gives it more time")
     return replace(
-        _result(system, scenario, run.measured, bound),
+        _result(system, scenario, bounds, Outcome(run.measured, done.more)),
         driver=f"mlcommons-loadgen {_loadgen.loadgen_version()}",
-        virtual=expected,
-        time_scale=plan.scale,
+        virtual=done.expected,
+        time_scale=done.plan.scale,
         wall_s=time.perf_counter() - begun,
         early_stopping_s=run.early_stopping_s,
         overhead_s=run.overhead_s,
-        largest_batch=len(plan.table) if scenario in ("offline", "server") else None,
         notes=notes,
     )
-
-
-def _server(
-    system: System, bound: float, rate: float | None, seconds: float, drive: Callable[..., _loadgen.Run]
-) -> tuple[_loadgen.Plan, _loadgen.Run, _virtual.Measured, tuple[str, ...]]:
-    """LoadGen at the rate that virtual time finds; lower ones follow where LoadGen does not accept it."""
-    queries = _loadgen.server_queries(system, bound, seconds)
-    asked = found = _found(system, bound, rate, queries)
-    for attempt in range(ATTEMPTS if rate is None else 1):
-        found = replace(asked, rate_per_s=asked.rate_per_s * SLOWER**attempt)
-        plan = _loadgen.server_plan(system, found.rate_per_s, bound, found.largest, queries, seconds)
-        run = drive(plan, f"LoadGen at {si(found.rate_per_s, '/s')}")
-        if run.measured.valid:
-            break
-    notes = (f"LoadGen did not accept {si(asked.rate_per_s, '/s')}, which virtual time found",) if found != asked else ()
-    return plan, run, _virtual.server(system, found, bound, queries), notes

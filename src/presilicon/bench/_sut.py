@@ -6,19 +6,25 @@ stdout: {"done": samples answered} now and then, and last {"overhead_s": ...}. I
 
 from __future__ import annotations
 
+import gc
 import json
 import os
+import pickle
 import signal
 import sys
 import threading
 import time
+from base64 import b64decode
 from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from presilicon.bench._chips import Chips
 from presilicon.bench._rules import QSL_SEED, SAMPLE_SEED, SCHEDULE_SEED, assignment
+
+if TYPE_CHECKING:
+    from presilicon.bench._replicas import Replicas
 
 # The last stretch before a deadline (s) is waited for without sleeping: a sleep may end this much late.
 AWAKE_S = 0.0006
@@ -28,14 +34,21 @@ TOLD_EVERY_S = 0.1
 QSL_SAMPLES = 1024
 
 
-class Answering:
-    """Takes queries from LoadGen's thread and answers them from one of its own, at the times of ``chips`` x ``scale``."""
+Place = Callable[[int, int], list[list[int]]]
+Answer = Callable[[list[tuple[int, int]], list[tuple[int, int]]], None]
 
-    def __init__(self, chips: Chips, scale: float, place: Callable[[int, int], list[list[int]]], answer: Any) -> None:
+
+class Answering:
+    """Takes queries from LoadGen's thread and answers them from one of its own, at the times of ``chips`` x ``scale``.
+
+    ``place`` says which samples of a query go where; ``answer`` sends first tokens and whole answers to LoadGen.
+    """
+
+    def __init__(self, chips: Chips | Replicas, scale: float, place: Place, answer: Answer) -> None:
         self.chips, self.scale, self.place, self.answer = chips, scale, place, answer
         self.inbox: SimpleQueue[tuple[float, list[Any]] | None] = SimpleQueue()
         self.late_s: list[float] = []
-        self.done = self.queries = 0
+        self.done = self.queries = self.samples = 0
         self.thread = threading.Thread(target=self._run, daemon=True)
 
     def issue(self, samples: list[Any]) -> None:
@@ -55,8 +68,10 @@ class Answering:
                 came, samples = message
                 for chip, chosen in enumerate(self.place(self.queries, len(samples))):
                     if chosen:
-                        self.chips.arrive(chip, [samples[i].id for i in chosen], came / self.scale)
+                        numbered = [(self.samples + i, samples[i].id) for i in chosen]
+                        self.chips.arrive(chip, numbered, came / self.scale)
                 self.queries += 1
+                self.samples += len(samples)
                 message = self.inbox.get_nowait()
             return False
         return True
@@ -70,11 +85,14 @@ class Answering:
             now = time.perf_counter()
             self.chips.begin(now / self.scale)
             while self.chips.next_s * self.scale <= now:
-                due, samples = self.chips.end()
-                self.answer(samples)
-                self.late_s.append(time.perf_counter() - due * self.scale)
-                self.done += len(samples)
-                # Whatever has come meanwhile must be known before the batches that follow begin.
+                due, first, last = self.chips.end()
+                self.answer(first, last)
+                if first or last:
+                    self.late_s.append(time.perf_counter() - due * self.scale)
+                self.done += len(last)
+                # What has come meanwhile must be known before the next one begins.
+                if not self._take(0.0):
+                    return
                 self.chips.begin(due)
             if now - told > TOLD_EVERY_S:
                 told = now
@@ -88,12 +106,24 @@ def _tell(message: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def placement(scenario: str, queries: int, chips: int) -> Callable[[int, int], list[list[int]]]:
-    """Which samples of a query go to which chip: a server's query whole to one drawn for it, else evenly to all."""
+def placement(scenario: str, queries: int, chips: int, in_turn: bool) -> Place:
+    """Which samples of a query go where: a server's query whole to a chip drawn for it, or in turn; else evenly to all."""
+    if scenario == "Server" and in_turn:
+        return lambda query, _: [[0] if chip == query % chips else [] for chip in range(chips)]
     if scenario == "Server":
         chosen = assignment(queries, chips).tolist()
         return lambda query, _: [[0] if chip == chosen[query] else [] for chip in range(chips)]
     return lambda _, samples: [list(range(chip, samples, chips)) for chip in range(chips)]
+
+
+def _engine(job: dict[str, Any]) -> Chips | Replicas:
+    """What answers: chips with the times of their batches, or replicas of a deployment."""
+    if "table" in job:
+        return Chips([0.0, *job["table"]], len(job["table"]), job["chips"])
+    from presilicon.bench._replicas import Replicas
+
+    deployment = pickle.loads(b64decode(job["deployment"]))
+    return Replicas(deployment, job["chips"], job["input_tokens"], job["outputs"], job["scenario"] != "Server")
 
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
@@ -112,15 +142,23 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     logs.log_output.copy_summary_to_stdout = False
     logs.enable_trace = False
 
-    def answer(samples: list[int]) -> None:
-        loadgen.QuerySamplesComplete([loadgen.QuerySampleResponse(sample, 0, 0) for sample in samples])
+    outputs = job.get("outputs")
 
-    chips = Chips([0.0, *job["table"]], len(job["table"]), job["chips"])
-    place = placement(job["scenario"], job["settings"]["min_query_count"], job["chips"])
-    answering = Answering(chips, job["scale"], place, answer)
+    def answer(first: list[tuple[int, int]], last: list[tuple[int, int]]) -> None:
+        if outputs is None:
+            loadgen.QuerySamplesComplete([loadgen.QuerySampleResponse(sample, 0, 0) for _, sample in last])
+            return
+        if first:
+            loadgen.FirstTokenComplete([loadgen.QuerySampleResponse(sample, 0, 0, 1) for _, sample in first])
+        if last:
+            loadgen.QuerySamplesComplete([loadgen.QuerySampleResponse(sample, 0, 0, outputs[n]) for n, sample in last])
+
+    place = placement(job["scenario"], job["settings"]["min_query_count"], job["chips"], outputs is not None)
+    answering = Answering(_engine(job), job["scale"], place, answer)
     sut = loadgen.ConstructSUT(answering.issue, lambda: None)
     qsl = loadgen.ConstructQSL(QSL_SAMPLES, QSL_SAMPLES, lambda _: None, lambda _: None)
     sys.setswitchinterval(SWITCH_S)
+    gc.disable()  # a collection would hold up an answer
     answering.thread.start()
     loadgen.StartTestWithLogSettings(sut, qsl, settings, logs)
     answering.stop()

@@ -59,9 +59,14 @@ def loaded(model: str, dims: Mapping[str, int] | None = None) -> tuple[LanguageM
         close = [name for name in benchmarks() if name.startswith(model.strip().lower())]
         raise ModelError(error.message, where=error.where, hint=error.hint or " or ".join(close)) from None
     for one in benchmarks().values():
-        if frontend.load(one.network or one.language_model).name.lower() == found.name.lower():
+        if _short(frontend.load(one.network or one.language_model).name) == _short(found.name):
             return found, one
     return found, None
+
+
+def _short(name: str) -> str:
+    """A model's name without its owner, in small letters."""
+    return name.rpartition("/")[2].lower()
 
 
 def network_system(

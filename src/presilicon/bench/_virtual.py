@@ -36,7 +36,8 @@ HOPELESS = 20.0
 class Measured:
     """A run: queries, samples, from the first query to the last answer (s), percentiles of latency (s), whether it is valid.
 
-    ``value`` is the scenario's metric; ``rate_per_s`` the rate of a server's queries, else None.
+    ``value`` is the scenario's metric; ``rate_per_s`` the rate of a server's queries, else None. A language model's answers
+    have ``tokens`` in all, and percentiles of the time to the first token and per further one (s).
     """
 
     value: float
@@ -47,6 +48,9 @@ class Measured:
     valid: bool
     rate_per_s: float | None = None
     reasons: tuple[str, ...] = ()
+    ttft_s: dict[str, float] | None = None
+    tpot_s: dict[str, float] | None = None
+    tokens: int = 0
 
 
 def percentiles_of(latencies: NDArray[np.floating[Any]]) -> dict[str, float]:

@@ -21,12 +21,16 @@ INVALID = 1
 @click.option("--scenario", type=click.Choice(SCENARIOS), required=True, help="What is sent, and what is measured.")
 @count_option("--chips", "Chips that share the queries.", 1)
 @click.option("--virtual", is_flag=True, help="In virtual time, without LoadGen: takes a second or so.")
-@amount_option("--latency-s", "Latency bound of the server; MLPerf's where it has one.", metavar="S")
+@amount_option("--latency-s", "Server: longest latency; MLPerf's where it has one.", metavar="S")
+@amount_option("--ttft-s", "Server of a language model: longest time to the first token.", metavar="S")
+@amount_option("--tpot-s", "Server of a language model: longest time per further token.", metavar="S")
 @amount_option("--rate-per-s", "Rate of the server's queries; without it, the highest valid one is found.", metavar="R")
 @amount_option("--seconds", "About how long LoadGen runs.", 10.0, metavar="S")
 @count_option("--input-tokens", "Tokens of each text, instead of the lengths of MLPerf's data.")
+@count_option("--output-tokens", "Tokens of each answer, instead of the lengths of MLPerf's data.")
 @format_option("--weights")
 @format_option("--activations")
+@format_option("--kv-cache")
 @click.option("-o", "out", type=click.Path(), metavar="DIR", help="New or empty folder for LoadGen's logs and the result.")
 @dims
 @as_json
@@ -36,22 +40,23 @@ def bench(
     scenario: str,
     chips: int,
     virtual: bool,
-    latency_s: float | None,
-    rate_per_s: float | None,
-    seconds: float,
-    input_tokens: int | None,
-    weights: str | None,
-    activations: str | None,
     out: str | None,
     dims: tuple[tuple[str, int], ...],
     as_json: bool,
+    input_tokens: int | None,
+    output_tokens: int | None,
+    weights: str | None,
+    activations: str | None,
+    kv_cache: str | None,
+    **given: Any,
 ) -> int:
     """Run one of MLPerf's scenarios for MODEL on a chip: MLPerf-style, unverified.
 
     \b
     presilicon bench resnet50 --chip h100 --scenario offline --virtual
     presilicon bench bert-99 --chip l4 --scenario single-stream -o results
-    presilicon bench resnet50 --chip rebellions-atom --scenario server --latency-s 0.015
+    presilicon bench resnet50 --chip rebellions-atom --scenario server --latency-s 0.02
+    presilicon bench llama-3.1-8b --chip h100 --scenario server --virtual
 
     LoadGen, MLPerf's own load generator, sends the queries; each is answered when the chip would answer it by the estimate,
     with time stretched so that the machine this runs on is quick enough. MODEL may also be MLPerf's name of a benchmark,
@@ -60,24 +65,21 @@ def bench(
     """
     from presilicon import bench as engine
     from presilicon.chip import load as load_chip
+    from presilicon.errors import WorkloadError
     from presilicon.frontend.network import Network
 
     found, benchmark = engine.loaded(model, dict(dims))
-    assert isinstance(found, Network)
-    system = engine.network_system(
-        found, benchmark, load_chip(chip), chips, input_tokens=input_tokens, weights=weights, activations=activations
-    )
+    described: dict[str, Any] = {"input_tokens": input_tokens, "weights": weights, "activations": activations}
+    system: engine.System | engine.TokenSystem
+    if not isinstance(found, Network):
+        described |= {"output_tokens": output_tokens, "kv_cache": kv_cache}
+        system = engine.token_system(found, benchmark, load_chip(chip), chips, **described)
+    elif output_tokens is not None or kv_cache is not None:
+        raise WorkloadError(f"{found.name} generates no tokens", hint="leave --output-tokens and --kv-cache out")
+    else:
+        system = engine.network_system(found, benchmark, load_chip(chip), chips, **described)
     with _bar() as progress:
-        result = engine.bench(
-            system,
-            scenario,
-            virtual=virtual,
-            latency_s=latency_s,
-            rate_per_s=rate_per_s,
-            seconds=seconds,
-            out=out,
-            progress=progress,
-        ).to_json()
+        result = engine.bench(system, scenario, virtual=virtual, out=out, progress=progress, **given).to_json()
     if as_json:
         print_json("bench", result)
     else:
@@ -130,13 +132,22 @@ def _print(found: Mapping[str, Any]) -> None:
         return (name, shown(value), *rest)
 
     rows = [row(metric, found["value"], virtual and virtual["value"], lambda v: _shown(metric, v))]
-    for name, value in found["percentiles"].items():
-        other = virtual and virtual["percentiles"][name]
-        rows.append(row(f"latency {name}", value, other, lambda v: si(v, "s")))
+    for key, what in (("ttft_s", "first token"), ("tpot_s", "per token"), ("percentiles", "latency")):
+        for name, value in (found[key] or {}).items():
+            other = virtual and (virtual[key] or {}).get(name)
+            rows.append(row(f"{what} {name}", value, other, lambda v: si(v, "s")))
     print_table(columns, rows, right=columns[1:])
     say()
     interval = f"Measured chips lay from {_shown(metric, found['low'])} to {_shown(metric, found['high'])}. "
-    bound = f"Bound: {si(found['latency_bound_s'], 's')}. " if found["latency_bound_s"] else ""
-    say(interval + bound + ("Valid." if found["valid"] else "Not valid: " + " ".join(found["reasons"])))
+    bounds = [
+        f"{what} {si(found[key], 's')}"
+        for key, what in (("ttft_bound_s", "first token"), ("tpot_bound_s", "per token"), ("latency_bound_s", "latency"))
+        if found[key]
+    ]
+    say(
+        interval
+        + (f"Bounds at 99 %: {', '.join(bounds)}. " if bounds else "")
+        + ("Valid." if found["valid"] else "Not valid: " + " ".join(found["reasons"]))
+    )
     for note in found["notes"]:
-        say(note + ".")
+        say(note[:1].upper() + note[1:] + ".")

@@ -79,8 +79,8 @@ def offline_per_s(times: BatchTimes, chips: int) -> float:
     return times.best_rate_per_s() * chips
 
 
-def highest_rate(valid: Callable[[float], bool], top: float) -> float:
-    """Highest rate up to ``top`` that is valid, by bisection; 0 where none above a thousandth of ``top`` is.
+def highest_rate(valid: Callable[[float], bool], top: float, resolution: float = RATE_RESOLUTION) -> float:
+    """Highest rate up to ``top`` that is valid, by bisection to ``resolution`` (a share); 0 where none above a thousandth is.
 
     Which rates are tried depends on ``top`` and on earlier answers only. So where one rule of validity allows whatever
     another one does, it is never given the lower rate, however validity wavers from rate to rate.
@@ -88,7 +88,7 @@ def highest_rate(valid: Callable[[float], bool], top: float) -> float:
     if valid(top):
         return top
     low, high = 0.0, top
-    while high - low > RATE_RESOLUTION * high:
+    while high - low > resolution * high:
         middle = (low + high) / 2
         if middle < top * LEAST_SHARE:
             return 0.0
