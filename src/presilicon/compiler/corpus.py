@@ -28,13 +28,14 @@ Arrays = Mapping[str, NDArray[np.generic]]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A program ready to run: its inputs by region, runtime registers of each core, and the outputs it must give."""
+    """A program ready to run: inputs by region, runtime registers of each core, the outputs it must give, useful MACs."""
 
     name: str
     program: Program
     inputs: Arrays
     expected: Arrays
     arguments: tuple[Mapping[int, int], ...] = ({},)
+    macs: int = 0
 
 
 def gemm_case(core: Core, rng: np.random.Generator, m: int, k: int, n: int, int4: bool = False) -> Case:
@@ -60,7 +61,7 @@ def gemm_case(core: Core, rng: np.random.Generator, m: int, k: int, n: int, int4
     tiles = plan(core, m, k, n, int4=int4, group_blocks=weights.group_blocks)
     sums = x.astype(np.int32) @ unpacked(core, tiles, values, multipliers).astype(np.int32) + weights.bias
     y = f32.to_int8(f32.multiply(f32.from_int32(sums), f32.bits(weights.scale)), weights.zero_point)
-    return Case(f"gemm{'-int4' if int4 else ''}-{m}x{k}x{n}", gemm(core, m, weights), {"x": x}, {"y": y})
+    return Case(f"gemm{'-int4' if int4 else ''}-{m}x{k}x{n}", gemm(core, m, weights), {"x": x}, {"y": y}, macs=m * k * n)
 
 
 def row_case(core: Core, rng: np.random.Generator, name: str, m: int, n: int) -> Case:

@@ -89,8 +89,9 @@ def matmul_estimate(core: Core, plan: MatmulPlan, *, latency: float = 40.0, beat
     chunk0 = chunk_bytes(core, min(plan.chunk_blocks, k_blocks), plan.int4, plan.group_blocks)
     panel0 = _mover_cycles(core, *((1, rows[0] * plan.k) if plan.k == row else (rows[0], plan.k)), latency, beat_cycles)
     lead = panel0 + (kernels + chunk0) / core.bus_bytes * beat_cycles
-    if plan.first_blocks(core):
-        lead = (lead + kernels / core.bus_bytes) / 2
+    if half := plan.first_blocks(core):
+        # The array waits for the second half where it is done with the first sooner.
+        lead = lead / 2 + max(0.0, lead / 2 - rows[0] * half)
     first = boot + INSTRUCTION_CYCLES + QUEUE_CYCLES + MOVE_START + latency + lead + LOAD_DONE + fetch + 2
     # Last tile: drain, requantise, store, response.
     last_rows = rows[-1]
