@@ -13,10 +13,10 @@ from presilicon import __version__
 from presilicon.cli.output import print_error
 from presilicon.errors import InputError, PresiliconError, nearest
 
-COMMANDS = ("models", "chips", "estimate", "match", "replay", "capacity", "bench", "serve", "validate", "calibrate", "doctor")
+COMMANDS = ("models", "chips", "estimate", "match", "replay", "capacity", "bench", "serve", "rtl", "validate", "calibrate", "doctor")
 """Every command, in the order a newcomer needs them; each is the function of its name in the module of its name."""
 
-OPTIONAL = {"onnx": "onnx", "scipy": "fit"}
+OPTIONAL = {"onnx": "onnx", "scipy": "fit", "amaranth": "rtl"}
 """Packages that one room imports when it needs them, and the extra that brings each."""
 
 INTERRUPTED, CLOSED_PIPE, INTERNAL = 130, 141, 70
