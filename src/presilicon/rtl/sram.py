@@ -71,8 +71,8 @@ module presilicon_sram #(
   parameter WIDTH = 32,
   parameter DEPTH = 16,
   parameter GRANULE = 8,
-  localparam ADDRESS = DEPTH > 1 ? $clog2(DEPTH) : 1,
-  localparam ENABLES = WIDTH / GRANULE
+  parameter ADDRESS = DEPTH > 1 ? $clog2(DEPTH) : 1,  // follows from the others, as the next does
+  parameter ENABLES = WIDTH / GRANULE
 ) (
   input                    clk,
   input                    read_en,
