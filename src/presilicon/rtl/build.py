@@ -26,6 +26,7 @@ from presilicon.errors import PresiliconError
 TOP = "presilicon_top"
 PREFIX = "Vpresilicon"
 COMPILER = "g++"
+_HARNESS = ("harness.cpp", "dram.hpp")
 _RUNTIME = ("verilated.cpp", "verilated_threads.cpp")
 _RUNTIME_VCD = ("verilated_vcd_c.cpp",)
 # Widths and unused bits are Amaranth's to check; what is left of -Wall must be clean.
@@ -87,12 +88,16 @@ def lint(verilog: str, top: str = TOP) -> str:
 def build(verilog: str, *, bus_bytes: int, cores: int = 1, options: BuildOptions | None = None) -> Path:
     """Shared object of harness.cpp around ``verilog`` (module ``presilicon_top``); from the cache where it was built before."""
     options = options or BuildOptions()
-    harness = (resources.files("presilicon.rtl") / "harness.cpp").read_text()
-    key = digest(verilog, harness, str((bus_bytes, cores, options)), Path(__file__).read_text(), versions())
+    key = digest(verilog, *harness().values(), str((bus_bytes, cores, options)), Path(__file__).read_text(), versions())
     with building(key) as (path, folder):
         if folder is not None:
-            _build(folder, path, verilog, harness, (f"-DBUS_BYTES={bus_bytes}", f"-DCORES={cores}"), options)
+            _build(folder, path, verilog, (f"-DBUS_BYTES={bus_bytes}", f"-DCORES={cores}"), options)
     return path
+
+
+def harness() -> dict[str, str]:
+    """C++ sources by file name: the harness and what it includes."""
+    return {name: (resources.files("presilicon.rtl") / name).read_text() for name in _HARNESS}
 
 
 def digest(*parts: str) -> str:
@@ -133,9 +138,10 @@ def building(key: str) -> Iterator[tuple[Path, Path | None]]:
         ) from error
 
 
-def _build(folder: Path, path: Path, verilog: str, harness: str, macros: tuple[str, ...], options: BuildOptions) -> None:
+def _build(folder: Path, path: Path, verilog: str, macros: tuple[str, ...], options: BuildOptions) -> None:
     (folder / f"{TOP}.v").write_text(verilog)
-    (folder / "harness.cpp").write_text(harness)
+    for name, text in harness().items():
+        (folder / name).write_text(text)
     root = verilator_root()
     arguments = [
         "--cc",

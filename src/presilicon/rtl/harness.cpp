@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "Vpresilicon.h"
+#include "dram.hpp"
 #include "verilated.h"
 #ifdef PRESILICON_VCD
 #include "verilated_vcd_c.h"
@@ -26,13 +27,6 @@ constexpr int kPcBits = 16;
 constexpr int kPatience = 100000;  // cycles an AXI4-Lite access may take, and a core after an error to end its bursts
 constexpr int kSettle = 16;        // cycles without a burst after which the bus counts as quiet
 constexpr uint8_t kOkay = 0, kSlaveError = 2, kDecodeError = 3;
-
-uint64_t splitmix64(uint64_t x) {
-  uint64_t z = x + 0x9E3779B97F4A7C15u;
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-  return z ^ (z >> 31);
-}
 
 // Signals of up to 64 bits are integers in Verilator's model, wider ones arrays of 32-bit words.
 template <typename T>
@@ -52,11 +46,6 @@ void copy_in(T& signal, const uint8_t* bytes) {
 
 extern "C" {
 
-struct Options {  // DramOptions, then addresses that answer SLVERR (bad_begin <= address < bad_end)
-  int64_t latency, num, den, row_bytes, banks, row_miss, refresh_interval, refresh_cycles;
-  int64_t stall_seed, stall_max, stall_percent, back_pressure, bad_begin, bad_end;
-};
-
 struct Event {  // one instruction that an engine did
   int32_t core, engine, pc, unused;
   int64_t issue, done;
@@ -70,51 +59,6 @@ struct Totals {  // of a run
 }  // extern "C"
 
 namespace {
-
-class Dram {
- public:
-  explicit Dram(const Options& options) : o(options) { reset(); }
-
-  void reset() {
-    free = 0;
-    served = 0;
-    open.assign(o.banks, -1);
-  }
-
-  int64_t serve(int64_t arrival, int64_t beats, uint64_t address) {
-    int64_t start = arrival + 1 > free ? arrival + 1 : free;
-    if (o.refresh_cycles) {
-      const int64_t phase = start % o.refresh_interval;
-      if (phase < o.refresh_cycles) start += o.refresh_cycles - phase;
-    }
-    if (o.row_miss) {
-      const int64_t line = int64_t(address / uint64_t(o.row_bytes));
-      const int64_t row = line / o.banks, bank = line % o.banks;
-      if (open[bank] != row) {
-        open[bank] = row;
-        start += o.row_miss;
-      }
-    }
-    if (o.stall_percent) {
-      const uint64_t draw = splitmix64(uint64_t(o.stall_seed) + served);
-      if (int64_t(draw & 0xFFFF) * 100 < o.stall_percent * 65536) start += 1 + int64_t((draw >> 16) % uint64_t(o.stall_max));
-    }
-    ++served;
-    free = start + time(beats);
-    return start;
-  }
-
-  int64_t time(int64_t beats) const { return (beats * o.num + o.den - 1) / o.den; }
-  int64_t beat(int64_t start, int64_t number) const { return start + o.latency + time(number + 1) - 1; }
-  int64_t response() const { return free + o.latency; }
-
-  const Options o;
-
- private:
-  int64_t free;
-  uint64_t served;
-  std::vector<int64_t> open;
-};
 
 struct Burst {
   uint64_t address;
@@ -481,14 +425,3 @@ EXPORT const char* harness_violation(const Harness* harness) { return harness->v
 #ifdef PRESILICON_VCD
 EXPORT int harness_vcd(Harness* harness, const char* path) { return harness->vcd(path); }
 #endif
-// The memory alone, for comparison with simulate/dram.py: three times of each burst go to `times`.
-EXPORT void harness_dram(const Options* options, const int64_t* arrivals, const int64_t* beats, const uint64_t* addresses, int64_t count,
-                         int64_t* times) {
-  Dram dram(*options);
-  for (int64_t i = 0; i < count; ++i) {
-    const int64_t start = dram.serve(arrivals[i], beats[i], addresses[i]);
-    times[3 * i] = start;
-    times[3 * i + 1] = dram.beat(start, beats[i] - 1);
-    times[3 * i + 2] = dram.response();
-  }
-}

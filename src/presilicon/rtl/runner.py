@@ -114,7 +114,7 @@ def library(core: Core, options: BuildOptions | None = None) -> Path:
     options = options or BuildOptions()
     root = resources.files("presilicon")
     sources = [root / "template.py", root / "isa" / "layout.py"]
-    sources += sorted((f for f in (root / "rtl").iterdir() if f.name.endswith((".py", ".cpp"))), key=lambda f: f.name)
+    sources += sorted((f for f in (root / "rtl").iterdir() if f.name.endswith((".py", ".cpp", ".hpp"))), key=lambda f: f.name)
     amaranth = importlib.metadata.version("amaranth")
     key = digest(str(core), str(options), versions(), amaranth, *(source.read_text() for source in sources))
     with building(key) as (path, folder):
@@ -247,7 +247,7 @@ class RtlMachine:
             chunk = min(chunk, max_cycles - totals.now)
 
     def _totals(self) -> ctypes.Structure:
-        totals = self._totals_type()
+        totals: ctypes.Structure = self._totals_type()
         self._library.harness_totals(self._handle, ctypes.byref(totals))
         return totals
 
