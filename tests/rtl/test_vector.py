@@ -163,11 +163,11 @@ class Model:
         stream = np.where(idle[:, None], 0, stream).astype(np.uint32)
         acc_row = (fields["acc"] + row + strip // chunks * fields["acc_step"]) % self.core.accumulator_rows
         acc = self.accumulators[fields["bank"], acc_row, strip % chunks]
-        acc = np.where(idle[:, None], 0, acc).astype(np.int32)
         own = self.registers[uop["a_reg"]]
         imm = np.full((GROUP, lanes), uop["imm"], np.uint32)
         other = self.registers[uop["b_reg"]][:, np.arange(lanes) ^ (1 << uop["b_xor"])] if uop["b_kind"] == 3 else imm
-        total = (acc.astype(np.int64) + own.view(np.int32)).astype(np.int32)
+        acc = np.where(idle[:, None], 0, acc).astype(np.int32)
+        total = np.where(idle[:, None], 0, acc.astype(np.int64) + own.view(np.int32)).astype(np.int32)
         a = (own, float32.from_int32(acc), stream, float32.from_int32(total))[uop["a_kind"]]
         b = (self.registers[uop["b_reg"]], imm, stream, other)[uop["b_kind"]]
         c = (self.registers[uop["c_reg"]], imm, stream, np.zeros_like(imm))[uop["c_kind"]]

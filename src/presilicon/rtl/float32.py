@@ -59,7 +59,7 @@ def shifted_right(value: Value, amount: Value) -> tuple[Value, Value]:
 
 
 class FromInt(wiring.Component):
-    """An integer as fp32 before its rounding: the packed magnitude and one bit to add to it, so that whoever uses it rounds.
+    """An integer as fp32 before its rounding: the packed magnitude, and one bit that is yet to be added to it.
 
     ``bits`` of the integer: 8 or 32 (of 8 bits the one bit is always 0).
     """
@@ -85,13 +85,10 @@ class FromInt(wiring.Component):
 
 
 class Multiplier(wiring.Component):
-    """``p = (-)(a * b)``: operands in cycle t, ``p`` in a register in t+2.
-
-    ``a`` may come before its rounding (``FromInt``): ``a_increment`` is added to its magnitude, as one more partial product.
-    """
+    """``p = (-)(a * b)``: operands in cycle t, ``p`` in a register in t+2."""
 
     def __init__(self) -> None:
-        super().__init__({"a": In(32), "a_increment": In(1), "b": In(32), "negate": In(1), "p": Out(32)})
+        super().__init__({"a": In(32), "b": In(32), "negate": In(1), "p": Out(32)})
 
     def elaborate(self, platform: object) -> Elaboratable:
         """Product of the significands; then one shift, rounding and the special values."""
@@ -103,9 +100,8 @@ class Multiplier(wiring.Component):
         product = Signal(48, reset_less=True)
         exponent = Signal(9, reset_less=True)
         sign, zero, infinite, nan = (Signal(name=n, reset_less=True) for n in ("sign", "zero", "infinite", "nan"))
-        significand_b = Cat(b[:23], 1)
         m.d.sync += [
-            product.eq(Cat(a[:23], 1) * significand_b + (significand_b & self.a_increment.replicate(24))),
+            product.eq(Cat(a[:23], 1) * Cat(b[:23], 1)),
             exponent.eq(a[23:31] + b[23:31]),
             sign.eq(a[31] ^ b[31] ^ self.negate),
             zero.eq(zero_a | zero_b),

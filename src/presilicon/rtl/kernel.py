@@ -25,10 +25,10 @@ class Kernel(wiring.Component):
 
     ``start`` reads micro-operation ``first``, whose slot begins two cycles later; ``fields`` stay in place from the next cycle
     until the end. ``active``: an element of a slot is in stage 0, the ``index``-th of ``GROUP``, of micro-operation ``uop``, at
-    ``row`` and ``strip``; ``index`` runs on after the last slot. ``load``: the next slot begins in the next cycle, ``offset`` is
-    its micro-operation's. ``turn`` is high in one cycle a slot; with it ``again`` means another pass of the loop, ``passes`` the
-    strips it goes on, ``leave`` that strips begin at 0 again, ``next_group`` that rows go on. ``final``: the slot in progress
-    is the last. ``wrong``: the kernel is malformed at ``address``.
+    ``row`` and ``strip``; ``index`` runs on after the last slot. ``load``: the next slot begins in the next cycle, ``offset``
+    is its micro-operation's. ``turn`` is high in one cycle a slot; with it ``again`` means another pass of the loop, ``passes``
+    the strips it goes on, ``leave`` that strips begin at 0 again, ``next_group`` that rows go on. ``final``: the slot in
+    progress is the last. ``wrong``: the kernel is malformed at ``address``.
     """
 
     def __init__(self, core: Core) -> None:

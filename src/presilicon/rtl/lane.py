@@ -117,7 +117,7 @@ class Lane(wiring.Component):
         live = control.live_1.replicate(32)
         stream_1, integer_1 = Signal(32), Signal(32)
         m.d.comb += stream_1.eq(Mux(control.stream_int8_1, Cat(from_int8.magnitude, from_int8.sign), self.stream) & live)
-        m.d.comb += integer_1.eq((self.acc & live) + (register_a & control.a_kind_1[1].replicate(32)))
+        m.d.comb += integer_1.eq((self.acc + (register_a & control.a_kind_1[1].replicate(32))) & live)
         a_1, b_1, c_1 = Signal(32), Signal(32), Signal(32)
         with m.Switch(control.a_kind_1):
             with m.Case(0):
@@ -144,16 +144,11 @@ class Lane(wiring.Component):
         b_3, c_3 = register(b_2, "b_3"), register(c_2, "c_3")
 
         # Stages 3 and 4: product. Where another result needs no product it takes the place of operand c.
-        m.submodules.multiplier = multiplier = Multiplier()
-        m.d.comb += [
-            multiplier.a.eq(a_3),
-            multiplier.a_increment.eq(increment_3),
-            multiplier.b.eq(b_3),
-            multiplier.negate.eq(control.negate_p_3),
-        ]
-        p_5 = multiplier.p
         rounded_3 = Signal(32)
         m.d.comb += rounded_3.eq(Cat((a_3[:31] + increment_3)[:31], a_3[31]))
+        m.submodules.multiplier = multiplier = Multiplier()
+        m.d.comb += [multiplier.a.eq(rounded_3), multiplier.b.eq(b_3), multiplier.negate.eq(control.negate_p_3)]
+        p_5 = multiplier.p
         m.submodules.seed = seed = Seed()
         m.d.comb += [seed.value.eq(rounded_3), seed.root.eq(control.root_3)]
         not_negative = ~a_3[31] & ~is_nan(a_3) | ~a_3[23:31].any()
