@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import time
 
-MOST_BEHIND_S = 0.1
-"""Real time by which a replica may be late before the clock waits for it: requests then never arrive far ahead of the work."""
+MOST_BEHIND_S, LEAST_BEHIND_S = 1.0, 0.1
+"""A replica may be late by a second of the chip's time before the clock waits for it, within these bounds in real time.
+
+What is less is made up for: a burst of work here then moves no token by more than that. What is more must not be: requests
+would arrive ever further ahead of the work.
+"""
+
+MOST_READING_S = 0.1
+"""Real time by which a request may have arrived before it is scheduled: reading it takes that at most."""
 
 
 class VirtualClock:
@@ -18,6 +25,7 @@ class VirtualClock:
     def __init__(self, speedup: float) -> None:
         self.speedup = speedup
         self.held_back_s = 0.0
+        self.most_behind_s = min(MOST_BEHIND_S, max(LEAST_BEHIND_S, 1.0 / speedup))
         self._start = time.monotonic()
 
     def now(self) -> float:
@@ -27,10 +35,10 @@ class VirtualClock:
     def arrival(self, received: float | None) -> float:
         """The chip's time when a request's last byte came (by ``time.monotonic``): what reading it took here is not the chip's.
 
-        At most ``MOST_BEHIND_S`` ago: a request may have waited for one before it on its connection.
+        At most ``MOST_READING_S`` ago: a request may have waited for one before it on its connection.
         """
         now = time.monotonic()
-        at = now if received is None else max(received, now - MOST_BEHIND_S)
+        at = now if received is None else max(received, now - MOST_READING_S)
         return max(0.0, (at - self._start) * self.speedup)
 
     def wait_s(self, until: float) -> float:
@@ -39,7 +47,7 @@ class VirtualClock:
 
     def hold_back(self, at: float) -> None:
         """A replica is at the chip's time ``at``: hold the clock back where it has run further ahead than it may."""
-        late_s = -self.wait_s(at) - MOST_BEHIND_S
+        late_s = -self.wait_s(at) - self.most_behind_s
         if late_s > 0:
             self._start += late_s
             self.held_back_s += late_s

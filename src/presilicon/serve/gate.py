@@ -24,6 +24,9 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:/+=-]{1,128}")
 """Request ids that a client may choose; another one is replaced."""
 
+STREAM = "presilicon.stream"
+"""Key of the scope under which a route leaves a function that writes the answer itself, given ``receive`` and ``send``."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -48,17 +51,19 @@ class Gate:
         scope["presilicon.request_id"] = name.decode()
         started = False
 
-        async def send_named(message: Message) -> None:
+        def send_named(message: Message) -> Awaitable[None]:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
                 now = b"%.6f" % self.clock.now()
                 message["headers"] = [*message["headers"], (b"x-request-id", name), (b"x-presilicon-virtual-time", now)]
-            await send(message)
+            return send(message)
 
         try:
             self._check_key(given.get(b"authorization"))
             await self.app(scope, _Body(self, given, receive).receive, send_named)
+            if STREAM in scope:
+                await scope[STREAM](receive, send_named)
         except errors.ApiError as error:
             if not started:
                 await error.response()(scope, receive, send_named)

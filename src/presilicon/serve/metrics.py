@@ -87,9 +87,6 @@ class Metrics:
             "inter_token_latency_seconds": ITL_BUCKETS_S,
             "request_time_per_output_token_seconds": ITL_BUCKETS_S,
             "e2e_request_latency_seconds": LATENCY_BUCKETS_S,
-            "request_queue_time_seconds": LATENCY_BUCKETS_S,
-            "request_inference_time_seconds": LATENCY_BUCKETS_S,
-            "request_prefill_time_seconds": LATENCY_BUCKETS_S,
             "request_decode_time_seconds": LATENCY_BUCKETS_S,
         }
         self.histograms = {name: Histogram(e) for name, e in edges.items()}
