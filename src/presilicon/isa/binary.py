@@ -62,8 +62,10 @@ def from_bytes(content: bytes) -> Program:
     if version != VERSION:
         raise IsaError(f"the file is of version {version}", hint=f"this release reads version {VERSION}")
     at = _HEAD.size + count * _ENTRY.size
-    if count != len(_SECTIONS) or at > len(content):
+    if count != len(_SECTIONS):
         raise IsaError(f"the file has {count} sections", hint=f"{len(_SECTIONS)}")
+    if at > len(content):
+        raise IsaError(f"the file is cut off after {len(content)} bytes")
     entries = [_ENTRY.unpack_from(content, _HEAD.size + i * _ENTRY.size) for i in range(count)]
     size = at + sum(length for _, length in entries) + _CHECKSUM
     if size > len(content):

@@ -227,7 +227,7 @@ class Instruction:
         value, register = self[name], self.register(name)
         if (self.op, name) in CHOICES and value < len(CHOICES[self.op, name]):
             return CHOICES[self.op, name][value]
-        if name == "formats":
+        if name == "formats" and all(value >> 2 * i & 3 < len(FORMATS) for i in range(4)):
             names = [FORMATS[value >> 2 * i & 3] for i in range(4)]
             while len(names) > 1 and names[-1] == FORMATS[0]:
                 names.pop()

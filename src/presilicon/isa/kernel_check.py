@@ -36,8 +36,10 @@ def check_lanes(core: Core, fields: Fields, uops: tuple[Uop, ...]) -> None:
             raise IsaError(f"micro-operation {number} `{u}`: the core has {core.lanes} lanes", hint="a distance below that")
         if u.offset and fields["by_strips"]:
             raise IsaError(f"micro-operation {number} `{u}` has an offset", hint="none with by_strips")
-        if u.reads_stream and fields["formats"] >> 2 * u.read_stream & 3 == 2:
-            raise IsaError(f"micro-operation {number} `{u}` reads an int32 stream", hint="fp32 or int8; int32 is for writes")
+        if u.reads_stream and fields["formats"] >> 2 * u.read_stream & 3 > 1:
+            raise IsaError(f"micro-operation {number} `{u}` reads a stream that is not fp32 or int8")
+        if u.write_en and fields["formats"] >> 2 * u.write_stream & 3 > 2:
+            raise IsaError(f"micro-operation {number} `{u}` writes a stream that is not fp32, int8 or int32")
 
 
 def _counted(core: Core, fields: Fields, number: int) -> Extent:
