@@ -65,8 +65,10 @@ class Emitter:
         self._reads: dict[tuple[str, str], _Accesses] = {}
         self._writes: dict[tuple[str, str], _Accesses] = {}
         self._ports: dict[tuple[int, str, bool], int] = {}
-        # Latest load whose completion a later load has waited for: loads overlap, and a gather reads what a load wrote.
-        self._loaded = -1
+        # Latest instruction of an engine whose completion a later one of the same engine has waited for.
+        self._own = {"load": -1, "matmul": -1}
+        # The matmul before: its number and the banks of its moving operand.
+        self._matmul: tuple[int, set[int]] = (-1, set())
 
     def add(self, instruction: Instruction) -> int:
         """Adds one instruction behind all before it; returns its number."""
@@ -87,13 +89,7 @@ class Emitter:
                     latest = self._ports.get((bank, other, writing), -1)
                     needs[other] = max(needs.get(other, -1), latest)
         self._order(engine, number, needs)
-        for box in reads:
-            if engine == "load" and box.memory == "indices" and (table := self._writes.get(("indices", "load"))):
-                latest = table.latest(box)
-                if latest > self._loaded:
-                    self._waits[number].add("load")
-                    self._signals[latest].add("load")
-                    self._loaded = latest
+        self._order_itself(engine, number, reads)
         self._items.append(instruction)
         for table, boxes in ((self._reads, reads), (self._writes, writes)):
             for box in boxes:
@@ -107,12 +103,29 @@ class Emitter:
             if other != engine and (accesses := table.get((box.memory, other))):
                 needs[other] = max(needs.get(other, -1), accesses.latest(box))
 
+    def _order_itself(self, engine: str, number: int, reads: Sequence[Box]) -> None:
+        """Instructions of one engine overlap: a gather waits for its index, a matmul's fetch for rows read in the same bank."""
+        latest = -1
+        if engine == "load" and (table := self._writes.get(("indices", "load"))):
+            latest = max((table.latest(box) for box in reads if box.memory == "indices"), default=-1)
+        elif engine == "matmul":
+            boxes = [box for box in reads if box.memory == "scratchpad"]
+            before, rows = self._matmul
+            if rows & set().union(*(self._banks(box) for box in boxes[1:])):
+                latest = before
+            self._matmul = number, self._banks(boxes[0])
+        if latest > self._own.get(engine, latest):
+            self._waits[number].add(engine)
+            self._signals[latest].add(engine)
+            self._own[engine] = latest
+
+    def _banks(self, box: Box) -> set[int]:
+        bank_bytes = self.core.bank_bytes
+        return set(range(box.start // bank_bytes, (box.end - 1) // bank_bytes + 1))
+
     def _ports_of(self, op: str, boxes: Sequence[Box], writing: bool) -> set[tuple[int, bool]]:
         """Scratchpad banks whose read (or write) port an instruction uses."""
-        bank_bytes = self.core.bank_bytes
-        own = [
-            set(range(box.start // bank_bytes, (box.end - 1) // bank_bytes + 1)) for box in boxes if box.memory == "scratchpad"
-        ]
+        own = [self._banks(box) for box in boxes if box.memory == "scratchpad"]
         if op == "matmul" and not writing and own[0] & set().union(*own[1:]):
             raise CheckError("the moving and the stationary operand of a matmul lie in one scratchpad bank")
         # Accumulator banks have one read port each; the matmul reads its own to add to it.
