@@ -94,9 +94,11 @@ module presilicon_sram #(
       reg [WIDTH-1:0] word;
       always @(posedge clk)
         if (|write_en) begin
+          // verilator lint_off BLKSEQ
           word = words[write_address];
           for (i = 0; i < ENABLES; i = i + 1)
             if (write_en[i]) word[i*GRANULE +: GRANULE] = write_data[i*GRANULE +: GRANULE];
+          // verilator lint_on BLKSEQ
           words[write_address] <= word;
         end
     end
