@@ -66,7 +66,8 @@ class Core:
         if size & (size - 1) or not banks * 4 * self.width_bytes <= size <= 1 << 24:
             raise ChipError(
                 f"scratchpad_bytes is {size}",
-                hint=f"a power of two from {banks * 4 * self.width_bytes} ({banks} banks of four rows of {self.width_bytes} B) to 2^24",
+                hint=f"a power of two from {banks * 4 * self.width_bytes} ({banks} banks of four rows of {self.width_bytes} B)"
+                " to 2^24",
             )
         rows = self.accumulator_rows
         if rows & (rows - 1) or not 16 <= rows <= 1 << 15:
@@ -156,11 +157,11 @@ class Core:
 
     @property
     def matmul_drain_cycles(self) -> int:
-        """From the read of a moving row until its sums can be read by the vector unit.
+        """From the read of a moving row until its sums are written; the vector unit may read them in the cycle after.
 
-        Scratchpad, broadcast register, product register, tree, accumulator (``accumulate_cycles``).
+        Scratchpad, broadcast register, product register, tree, sum of the accumulator.
         """
-        return self.scratchpad_read_cycles + 1 + 1 + self.tree_levels + self.accumulate_cycles
+        return self.scratchpad_read_cycles + 1 + 1 + self.tree_levels + 1
 
     @property
     def vector_start_cycles(self) -> int:
@@ -169,8 +170,12 @@ class Core:
 
     @property
     def vector_drain_cycles(self) -> int:
-        """From the first cycle of a slot's last strip until what it writes can be read."""
-        return 17
+        """From the first cycle of a slot's last element until the instruction is done.
+
+        Address, scratchpad, the lane's ten stages (three quantise): 13 to the scratchpad's write port. What is issued in the
+        cycle after ``done`` reads at the earliest two cycles after it, which is ``scratchpad_write_cycles`` after the write.
+        """
+        return 13 + self.scratchpad_write_cycles - 2
 
     def digest(self) -> str:
         """Sixteen hex digits that name this core: programs carry them, the hardware answers with them."""

@@ -126,9 +126,9 @@ class Array(wiring.Component):
 
     ``move``: a moving row is read from the scratchpad in this cycle; with ``swap`` the shadow weights become active for it and
     those after it. ``fetch``: weights are read in this cycle, in the form ``weights`` (as the instruction's field): word
-    ``index`` of the packed forms, row ``index`` if strided, column ``index`` if transposed; with ``multipliers`` the multipliers
-    of int4 instead. ``x_data`` (bytes that do not count are 0) and ``w_data`` come ``scratchpad_read_cycles`` later, ``sums`` of
-    the moving row ``sum_cycles`` later.
+    ``index`` of the packed forms, row ``index`` if strided, column ``index`` if transposed; with ``multipliers`` those of int4
+    instead. ``x_data`` (bytes that do not count are 0) and ``w_data`` come ``scratchpad_read_cycles`` later, ``sums`` of the
+    moving row ``sum_cycles`` later.
     """
 
     def __init__(self, core: Core) -> None:
@@ -154,16 +154,17 @@ class Array(wiring.Component):
         m = Module()
         before = core.scratchpad_read_cycles - 1
         move, swap = delayed(m, self.move, "move", before), delayed(m, self.move & self.swap, "swap", before)
-        fetch, weights = delayed(m, self.fetch, "fetch", before), delayed(m, self.weights, "weights", before)
-        multipliers, index = delayed(m, self.multipliers, "multipliers", before), delayed(m, self.index, "index", before)
+        fetch, gain = delayed(m, self.fetch, "fetch", before), delayed(m, self.multipliers, "multipliers", before, reset=False)
+        weights, index = (delayed(m, getattr(self, n), n, before, reset=False) for n in ("weights", "index"))
         row_en, column_en = Signal(core.rows), Signal(core.cols)
-        with m.If(fetch & ~multipliers):
+        with m.If(fetch & ~gain):
             with m.If(weights == TRANSPOSED):
                 m.d.comb += column_en.eq(Cat(index == column for column in range(core.cols)))
             with m.Else():
                 strided, wrpc = weights == STRIDED, core.weight_rows_per_cycle
                 m.d.comb += row_en.eq(Cat(index == Mux(strided, row, row // wrpc) for row in range(core.rows)))
-        unpacked = self._unpacked(m, delayed(m, weights, "weights", 1), delayed(m, fetch & multipliers, "load_multipliers", 1))
+        form = delayed(m, weights, "form", 1, reset=False)
+        unpacked = self._unpacked(m, form, delayed(m, fetch & gain, "load_gain", 1))
 
         sums = []
         for first in range(0, core.cols, GROUP_COLUMNS):

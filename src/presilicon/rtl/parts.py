@@ -13,10 +13,10 @@ def register(name: str, width: int) -> Signal:
     return Signal(width, name=name, reset_less=True)
 
 
-def delayed(m: Module, value: Value, name: str, cycles: int) -> Value:
-    """``value`` of ``cycles`` cycles ago; reset to 0."""
+def delayed(m: Module, value: Value, name: str, cycles: int, *, reset: bool = True) -> Value:
+    """``value`` of ``cycles`` cycles ago, 0 after a reset; data that nothing looks at then need none (``reset`` False)."""
     for cycle in range(cycles):
-        later = Signal(len(value), name=f"{name}_{cycle + 1}")
+        later = Signal(len(value), name=f"{name}_{cycle + 1}", reset_less=not reset)
         m.d.sync += later.eq(value)
         value = later
     return value
