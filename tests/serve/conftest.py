@@ -1,6 +1,5 @@
 """A real endpoint on a real socket: uvicorn in a thread of this process, over the real scheduler."""
 
-import asyncio
 import contextlib
 import socket
 import threading
@@ -14,7 +13,7 @@ import httpx
 import pytest
 
 from presilicon import chip, frontend
-from presilicon.replay import Deployment, Limits, deploy
+from presilicon.replay import Deployment, Fleet, Limits, Speculation, deploy
 from presilicon.serve import Endpoint, Settings, bind
 from presilicon.serve.server import Server
 
@@ -22,9 +21,9 @@ MODEL = "llama-3.1-8b"
 
 
 @cache
-def deployment(max_running: int = 64, max_batched_tokens: int = 8192) -> Deployment:
-    limits = Limits(max_running=max_running, max_batched_tokens=max_batched_tokens)
-    return deploy(frontend.load(MODEL), chip.load("h100"), limits=limits)
+def deployment(speculation: Speculation | None = None, **limits: Any) -> Deployment:
+    chosen = Limits(**({"max_running": 64} | limits))
+    return deploy(frontend.load(MODEL), chip.load("h100"), limits=chosen, speculation=speculation)
 
 
 @dataclass
@@ -69,14 +68,15 @@ def request_bytes(body: bytes, *, path: str = "/v1/chat/completions", more: str 
 
 
 @contextlib.contextmanager
-def running(*, context_tokens: int | None = None, replicas: int = 1, limits: Any = None, **settings: Any) -> Iterator[Live]:
+def running(
+    *, context_tokens: int | None = None, replicas: int = 1, routing: Any = "round-robin", limits: Any = None, **settings: Any
+) -> Iterator[Live]:
     chosen = Settings(**{"port": 0, "drain_s": 2.0} | settings)
     endpoint = Endpoint(
-        deployment(**(limits or {})),
+        Fleet(deployment=deployment(**(limits or {})), replicas=replicas, routing=routing),
         names=(MODEL,),
         chip="h100",
         settings=chosen,
-        replicas=replicas,
         context_tokens=context_tokens,
     )
     listener = bind(chosen)
@@ -101,7 +101,7 @@ def running(*, context_tokens: int | None = None, replicas: int = 1, limits: Any
 
 @pytest.fixture(scope="session")
 def live() -> Iterator[Live]:
-    """One endpoint for all that only asks; a hundred times real time."""
+    """One endpoint for all that only asks; twenty times real time."""
     with running(speedup=20.0, context_tokens=8192) as started:
         yield started
 
@@ -111,7 +111,3 @@ def serve() -> Iterator[Callable[..., Live]]:
     """Start endpoints with settings of their own."""
     with contextlib.ExitStack() as stack:
         yield lambda **settings: stack.enter_context(running(**settings))
-
-
-def run(coroutine: Any) -> Any:
-    return asyncio.run(coroutine)

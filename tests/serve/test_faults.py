@@ -267,7 +267,7 @@ def test_interrupt() -> None:
         (["--api-key", "a b"], "API key"),
         (["--max-model-len", "10000000"], "context is 131,072 tokens"),
         (["--chips", "3"], "chips"),
-        (["--max-running", "9000"], "requests in flight"),
+        (["--routing", "nowhere"], "no routing is called"),
     ],
 )
 def test_settings_that_cannot_be(arguments: list[str], said: str) -> None:

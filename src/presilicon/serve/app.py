@@ -28,7 +28,7 @@ from presilicon.serve.settings import Settings
 from presilicon.serve.text import Filler, TextSource
 
 if TYPE_CHECKING:
-    from presilicon.replay import Deployment
+    from presilicon.replay import Fleet
 
 ABOUT = (
     "OpenAI's API on a chip that does not exist: requests are scheduled as an inference server would on the simulated chip, "
@@ -41,23 +41,23 @@ CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
 class Endpoint:
-    """One served deployment: its names, its engine and where its text is from; ``asgi`` is what a server runs."""
+    """One served fleet: its names, its engine and where its text is from; ``asgi`` is what a server runs."""
 
     def __init__(
         self,
-        deployment: Deployment,
+        fleet: Fleet,
         *,
         names: Sequence[str],
         chip: str,
         settings: Settings | None = None,
-        replicas: int = 1,
         context_tokens: int | None = None,
         source: TextSource | None = None,
     ) -> None:
         self.settings = settings or Settings()
         self.names, self.chip, self.source = tuple(names), chip, source or Filler()
         self.clock = VirtualClock(self.settings.speedup)
-        self.engine = Engine(deployment, self.settings, replicas=replicas, clock=self.clock)
+        self.engine = Engine(fleet, self.settings, self.clock)
+        deployment = fleet.deployment
         self.created = int(time.time())
         self.memory_tokens = deployment.blocks * deployment.block_tokens
         limits = [n for n in (context_tokens, deployment.max_tokens or None) if n]

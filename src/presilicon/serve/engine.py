@@ -7,9 +7,9 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from presilicon.replay import Request
+from presilicon.replay import Request, Router
 from presilicon.serve import errors
 from presilicon.serve.clock import VirtualClock
 from presilicon.serve.exchange import Answer, End, Exchange
@@ -18,7 +18,7 @@ from presilicon.serve.requests import Prompt
 from presilicon.serve.settings import Settings
 
 if TYPE_CHECKING:
-    from presilicon.replay import Deployment, Refusal, Step
+    from presilicon.replay import Deployment, Fleet, Refusal, Scheduler, Step
 
 logger = logging.getLogger(__name__)
 
@@ -53,9 +53,18 @@ class Replica:
         self._woken = asyncio.Event()
 
     @property
-    def load(self) -> int:
-        """Answers that this replica has to make."""
-        return len(self._live)
+    def load_tokens(self) -> int:
+        """What a router balances: the scheduler's figure, with prompts that wait for the step to end."""
+        return self.scheduler.load_tokens + sum(request.input_tokens for request in self._inbox)
+
+    def prefix_tokens(self, request: Request) -> int:
+        """Tokens of a request's prompt that are in the cache now."""
+        return self.scheduler.prefix_tokens(request)
+
+    @property
+    def waiting(self) -> int:
+        """Answers that have not begun."""
+        return self.scheduler.waiting + len(self._inbox)
 
     def add(self, answer: Answer, request: Request) -> None:
         """Take an answer; it joins the first step that starts at or after its arrival."""
@@ -139,7 +148,7 @@ class Replica:
     def sample(self) -> Metrics:
         """The metrics, with the scheduler's figures of this moment."""
         metrics, scheduler = self.metrics, self.scheduler
-        metrics.running, metrics.waiting = scheduler.running, scheduler.waiting + len(self._inbox)
+        metrics.running, metrics.waiting = scheduler.running, self.waiting
         metrics.kv_cache_usage, metrics.preemptions = scheduler.kv_usage, scheduler.preemptions
         metrics.prefix_queries, metrics.prefix_hits = scheduler.prefix_queries_tokens, scheduler.prefix_hit_tokens
         return metrics
@@ -148,9 +157,10 @@ class Replica:
 class Engine:
     """All replicas, the requests in flight, and the switch that ends them."""
 
-    def __init__(self, deployment: Deployment, settings: Settings, *, replicas: int, clock: VirtualClock) -> None:
-        self.deployment, self.settings, self.clock = deployment, settings, clock
-        self.replicas = [Replica(deployment, clock) for _ in range(replicas)]
+    def __init__(self, fleet: Fleet, settings: Settings, clock: VirtualClock) -> None:
+        self.deployment, self.settings, self.clock = fleet.deployment, settings, clock
+        self.replicas = [Replica(fleet.deployment, clock) for _ in range(fleet.replicas)]
+        self._router = Router(fleet.routing, cast("list[Scheduler]", self.replicas))
         self.exchanges: set[Exchange] = set()
         self.ended = dict.fromkeys(End, 0)
         self.refused = 0
@@ -181,12 +191,16 @@ class Engine:
         if len(self.exchanges) >= self.settings.max_concurrency:
             self.refused += 1
             raise errors.busy(f"{self.settings.max_concurrency:,} requests are in flight, the most that are served at once")
+        most_waiting = self.deployment.limits.max_waiting
+        if most_waiting is not None and all(replica.waiting >= most_waiting for replica in self.replicas):
+            self.refused += 1
+            raise errors.busy(f"{most_waiting:,} requests wait for their turn, the most that may")
         requests = self._requests(answers, prompts, arrival_s)
         self.exchanges.add(exchange)
         for answer, request in zip(answers, requests, strict=True):
             exchange.add(answer)
             answer.key, answer.arrival_s = request.id, request.arrival_s
-            answer.replica = min(range(len(self.replicas)), key=lambda i: self.replicas[i].load)
+            answer.replica = self._router.choose(request)
             self.replicas[answer.replica].add(answer, request)
 
     def _requests(self, answers: Sequence[Answer], prompts: Sequence[Prompt], arrival_s: float) -> list[Request]:
