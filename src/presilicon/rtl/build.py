@@ -93,7 +93,8 @@ def lint(verilog: str, top: str = TOP) -> str:
         source.write_text(verilog)
         waived = [f"-Wno-{kind}" for kind in WAIVED]
         done = _verilator(["--lint-only", "-Wall", *waived, "--top-module", top, str(source)])
-    return (done.stdout + done.stderr).replace(f"{folder}/", "")
+    told = (done.stdout + done.stderr).replace(f"{folder}/", "").splitlines()
+    return "\n".join(line for line in told if not line.startswith("- "))  # a line that begins so is the report of a success
 
 
 def build(verilog: str, *, bus_bytes: int, cores: int = 1, options: BuildOptions | None = None) -> Path:
