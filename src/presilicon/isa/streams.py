@@ -85,7 +85,13 @@ def read(uops: tuple[Uop, ...]) -> frozenset[int]:
 
 
 def groups_are_free(core: Core, fields: Fields, uops: tuple[Uop, ...]) -> bool:
-    """Whether all groups may be worked out side by side: none writes what another reads or writes."""
+    """Whether all groups may be worked out side by side: none writes what another reads or writes.
+
+    Nor changes a register that the first group has prepared for all.
+    """
+    prepared = {u.to for u in uops if u.once and u.to_en}
+    if any(u.to in prepared for u in uops if u.to_en and not u.once):
+        return False
     for w in written(uops):
         to = write_extent(core, fields, w)
         if is_fixed(fields, w) and fields["by_strips"]:
