@@ -1,0 +1,137 @@
+"""What ``presilicon rtl`` writes: modules, register map, header, driver, bench; whole or not at all."""
+
+import ctypes
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from presilicon import chip
+from presilicon.cli import main
+from presilicon.errors import InputError
+from presilicon.files import write_folder
+from presilicon.rtl.build import lint
+from presilicon.rtl.emit import files, modules
+from presilicon.rtl.register_map import REGISTERS, offset
+from presilicon.rtl.software import c_header, register_json, register_page
+from presilicon.template import Core
+
+SMALL = Core.of(chip.load("core-4x4"))
+
+
+@pytest.fixture(scope="module")
+def emitted(tmp_path_factory) -> Path:
+    """The folder that the command has filled."""
+    folder = tmp_path_factory.mktemp("emit") / "core"
+    assert main(["rtl", "core-4x4", "-o", str(folder), "--json"]) == 0
+    return folder
+
+
+def core_of(rows: int, cols: int, **given) -> Core:
+    """A core of any size: as small around the array as the laws allow."""
+    lanes = max(n for n in (4, 8, 16, 32) if cols % n == 0)
+    per_cycle = -(-16 // cols)
+    banks = 4
+    width = 1 << (max(rows, cols * per_cycle, 4 * lanes, given.get("bus_bytes", 16)) - 1).bit_length()
+    size = 4 * banks * width
+    sizes = {"bus_bytes": 16, "weight_rows_per_cycle": per_cycle, "scratchpad_bytes": size, "scratchpad_banks": banks}
+    return Core(rows=rows, cols=cols, lanes=lanes, accumulator_rows=16, **(sizes | given))
+
+
+def test_a_file_a_module_and_all_of_them_listed(emitted):
+    listed = (emitted / "rtl" / "files.f").read_text().split()
+    assert sorted(listed) == sorted(f"rtl/{p.name}" for p in (emitted / "rtl").glob("*.v"))
+    assert listed[0] == "rtl/presilicon_top.v"
+    texts = {p.stem: p.read_text() for p in (emitted / "rtl").glob("*.v")}
+    for name, text in texts.items():
+        assert re.findall(r"^module (\S+)", text, re.MULTILINE) == [name]
+        assert SMALL.digest() in text.splitlines()[0]
+    together = "\n".join(texts.values())
+    assert lint(together) == ""
+    # Every module is used, and the memory wrapper alone holds memories of more than a few words.
+    for name in texts:
+        assert name == "presilicon_top" or len(re.findall(rf"\b{name}\b", together)) > 1, name
+
+
+def test_the_map_the_header_and_the_page_say_the_same():
+    table = json.loads(register_json(SMALL))
+    header = c_header(SMALL)
+    defined = {name: int(value, 0) for name, value in re.findall(r"#define PRESILICON_(\w+) (0x\w+|\d+)u", header)}
+    page = register_page(SMALL)
+    assert [r["name"] for r in table["registers"]] == [r.name for r in REGISTERS]
+    for r in table["registers"]:
+        for word in r["words"]:
+            assert defined[word["name"]] == word["offset"]
+        for f in r["fields"]:
+            assert defined[f"{r['name']}_{f['name']}"] == ((1 << f["bits"]) - 1) << f["at"]
+        assert f"| 0x{r['offset']:03x} | {r['name']} |" in page
+    assert table["core_digest"] == SMALL.digest()
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
+def test_the_driver_compiles_without_a_warning_and_drives_registers(emitted, tmp_path):
+    library = tmp_path / "driver.so"
+    source = emitted / "software" / "presilicon_driver.c"
+    flags = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-O1", "-shared", "-fPIC"]
+    subprocess.run(["gcc", *flags, str(source), "-o", str(library)], check=True)
+    driver = ctypes.CDLL(str(library))
+    words = (ctypes.c_uint32 * 2048)()
+    assert driver.presilicon_probe(words) == -1
+    words[offset("ID") // 4], words[offset("VERSION") // 4] = 0x4C495350, 1 << 16
+    words[offset("DIGEST") // 4], words[offset("DIGEST") // 4 + 1] = (int(SMALL.digest(), 16) >> s & 0xFFFFFFFF for s in (0, 32))
+    assert driver.presilicon_probe(words) == 0
+    arguments = (ctypes.c_uint64 * 15)(*(i << 34 | i for i in range(1, 16)))
+
+    def start(core=0, program=0x12_3456_7800, size=128) -> int:
+        return driver.presilicon_start(words, core, ctypes.c_uint64(program), size, arguments, ctypes.c_uint64(77))
+
+    assert start() == 0
+    assert words[offset("PROGRAM") // 4] == 0x3456_7800
+    assert words[offset("PROGRAM") // 4 + 1] == 0x12
+    assert words[offset("WATCHDOG") // 4] == 77
+    assert words[offset("CONTROL") // 4] == 1
+    assert [words[offset(f"ARG{i}") // 4] for i in range(1, 16)] == list(range(1, 16))
+    assert [words[offset(f"ARG{i}") // 4 + 1] for i in range(1, 16)] == [4 * i for i in range(1, 16)]
+    assert start(core=1) == start(program=8) == start(size=65) == start(size=0) == -1
+    words[offset("STATUS") // 4] = 4 | 9 << 8 | 2 << 16
+    words[offset("ERROR_PC") // 4] = 5
+    assert start() == -1
+    result = (ctypes.c_uint32 * 6)()
+    assert driver.presilicon_wait(words, 0, result) == -1
+    assert list(result[:4]) == [9, 2, 5, 0]
+
+
+@pytest.mark.parametrize(
+    "core",
+    [core_of(4, 4), core_of(12, 20), core_of(28, 4), core_of(4, 36), core_of(60, 8), core_of(8, 8, cores=3, bus_bytes=32,
+     weight_rows_per_cycle=4, scratchpad_bytes=4096), core_of(20, 64, bus_bytes=64, instruction_slots=48)],
+    ids=lambda core: f"{core.rows}x{core.cols}",
+)  # fmt: skip
+def test_any_size_is_emitted_and_lints(core):
+    assert lint("\n".join(modules(core).values())) == ""
+
+
+def test_a_chip_that_is_no_template_is_refused_by_name(tmp_path, capsys):
+    assert main(["rtl", "h100", "-o", str(tmp_path / "x")]) == 2
+    assert "nvidia-h100" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
+    folder = tmp_path / "made"
+    write_folder(folder, {"a/b.txt": "1", "c.txt": "2"})
+    (folder / "own.txt").write_text("mine")
+    write_folder(folder, {"a/b.txt": "3"})
+    assert {p.name: p.read_text() for p in folder.rglob("*.txt")} == {"b.txt": "3", "c.txt": "2", "own.txt": "mine"}
+    with pytest.raises(InputError, match="a file, not a folder"):
+        write_folder(folder / "c.txt", {"x": "y"})
+    with pytest.raises(InputError, match="cannot be written"):
+        write_folder(tmp_path / "no" / "such", {"x": "y"})
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["made"]
+
+
+def test_files_are_the_same_each_time():
+    assert files(SMALL) == files(SMALL)
