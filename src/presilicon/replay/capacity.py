@@ -62,39 +62,62 @@ def _impossible(tried: Sequence[tuple[Deployment, ReplayReport]], slo: Slo) -> W
     return WorkloadError(message, hint=hint)
 
 
-def highest_rate(
-    fleet: Fleet, requests_at: Callable[[float], list[Request]], slo: Slo, *, share: float = SHARE, told: Told | None = None
-) -> Capacity:
-    """The highest mean rate at which ``share`` of the requests meet the SLO, within 2 %.
+def saturated_per_s(deployment: Deployment, requests: Sequence[Request]) -> float:
+    """Requests a second that one replica ends when others always wait: no higher rate can be kept up."""
+    kept = [r for r in requests if deployment.refusal(r) is None]
+    if not kept:
+        return 0.0
+    layout, ranks = deployment.layout, deployment.times.ranks
+    blocks = sum(layout.needed(r.input_tokens + r.output_tokens) for r in kept) / len(kept)
+    flight = int(min(layout.total / max(blocks, 1.0) + 1, deployment.limits.max_running * ranks, len(kept) / 3.0 + 1))
+    report = run(Fleet(deployment=deployment), ClosedLoop(flight + 1, [replace(r, arrival_s=0.0) for r in kept]))
+    ends = np.sort(report.records["end_s"])
+    # The first turn fills the replica; in the last one nothing follows those that end.
+    first, last = int(0.4 * len(ends)), max(len(ends) - flight, int(0.6 * len(ends)))
+    span = float(ends[min(last, len(ends) - 1)] - ends[first])
+    return (min(last, len(ends) - 1) - first) / span if span > 0 else float(len(ends) / max(ends[-1], 1e-9))
 
-    WorkloadError where none does, saying what can be met.
+
+def highest_rate(
+    fleet: Fleet,
+    requests_at: Callable[[float], list[Request]],
+    slo: Slo,
+    *,
+    share: float = SHARE,
+    resolution: float = RESOLUTION,
+    told: Told | None = None,
+) -> Capacity:
+    """The highest mean rate at which ``share`` of the requests meet the SLO, found to ``resolution`` of itself.
+
+    It is one that the replicas can keep up: a run of finite length lets more through. WorkloadError where none meets the SLO,
+    saying what can be met.
     """
     _require(slo)
-    alone = _alone(fleet.deployment, requests_at(1.0), slo)
+    given = requests_at(1.0)
+    alone = _alone(fleet.deployment, given, slo)
     if share_within(alone) < share:
         raise _impossible([(fleet.deployment, alone)], slo)
 
     def tried(rate: float) -> ReplayReport | None:
-        report = run(fleet, requests_at(rate), slo=slo)
+        requests = requests_at(rate)
+        report = run(fleet, requests, slo=slo, most_missed=int((1.0 - share) * len(requests)))
         good = share_within(report) >= share
         if told is not None:
             told(f"{rate:.4g} requests/s: {share_within(report):.1%} within the SLO")
         return report if good else None
 
-    rate = fleet.replicas / max(alone.e2e_s.mean, 1e-9)
+    most = rate = saturated_per_s(fleet.deployment, given) * fleet.replicas
     best: tuple[float, ReplayReport] | None = None
     low, high = 0.0, np.inf
-    for _ in range(200):
+    while rate > 1e-9 * most:
         found = tried(rate)
         if found is not None:
             best, low = (rate, found), rate
         else:
             high = rate
-        if high < np.inf and high - low <= RESOLUTION * high:
+        if low >= most or high - low <= resolution * high:
             break
-        rate = rate * 2.0 if high == np.inf else (low + high) / 2.0 if low else high / 2.0
-        if rate < 1e-6 or rate > 1e8:
-            break
+        rate = (low + high) / 2.0 if low else high / 1.5
     if best is None:
         raise _impossible([(fleet.deployment, alone)], slo)
     return Capacity(fleet.chips, best[0], best[1])
@@ -123,7 +146,7 @@ def fewest_chips(
         limit = (most if best is None else best.chips - 1) // size
 
         def tried(replicas: int, deployment: Deployment = deployment) -> ReplayReport | None:
-            report = run(fleet(deployment, replicas), requests, slo=slo)
+            report = run(fleet(deployment, replicas), requests, slo=slo, most_missed=int((1.0 - share) * len(given)))
             if told is not None:
                 told(f"{replicas} x {deployment.chips} chips: {share_within(report):.1%} within the SLO")
             return report if share_within(report) >= share else None

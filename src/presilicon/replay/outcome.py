@@ -114,6 +114,8 @@ class Ledger:
         self.replica = [-1] * len(requests)
         self.refusals: list[tuple[int, Refusal]] = []
         self.ended = 0
+        self.missed = 0
+        self._judged: Slo | None = None
         self.energy_j = 0.0
         self._steps: list[tuple[float, ...]] = []
 
@@ -142,14 +144,25 @@ class Ledger:
         self.refusals.append((self._index[id], refusal))
         self.ended += 1
 
+    def judge(self, slo: Slo) -> None:
+        """Count the requests that miss the SLO from now on in ``missed``."""
+        self._judged = slo
+
     def first(self, id: Id, now_s: float) -> None:
         """A request has its first token."""
         self.first_s[self._index[id]] = now_s
 
     def end(self, id: Id, now_s: float) -> None:
         """A request has its last token."""
-        self.end_s[self._index[id]] = now_s
+        index = self._index[id]
+        self.end_s[index] = now_s
         self.ended += 1
+        if self._judged is not None:
+            late = self._judged.ttft_s is not None and self.first_s[index] - self.arrival_s[index] > self._judged.ttft_s
+            slow = self._judged.tpot_s is not None and (
+                now_s - self.first_s[index] > self._judged.tpot_s * (self.requests[index].output_tokens - 1)
+            )
+            self.missed += late or slow
 
     def step(self, replica: int, scheduler: Scheduler, start_s: float, end_s: float, took: Run) -> None:
         """A replica made one step or several."""

@@ -49,16 +49,21 @@ def run(
     slo: Slo | None = None,
     operation: Operation | None = None,
     progress: Progress | None = None,
+    most_missed: int | None = None,
 ) -> ReplayReport:
     """Replay ``requests`` (sorted by arrival) on a fleet.
 
-    ``progress`` is called with requests ended and requests in all. WorkloadError where there are none, they are not sorted,
-    or two have the same id.
+    ``progress`` is called with requests ended and requests in all. Once more than ``most_missed`` requests have missed the SLO
+    the replay is given up: the report then holds what was served until there. WorkloadError where there are none, they are
+    not sorted, or two have the same id.
     """
     started = perf_counter()
     replay = _Replay(fleet, requests, progress)
-    replay.loop()
-    report = replay.ledger.report(fleet, slo or Slo(), replay.schedulers, operation)
+    slo = slo or Slo()
+    if most_missed is not None:
+        replay.ledger.judge(slo)
+    replay.loop(most_missed)
+    report = replay.ledger.report(fleet, slo, replay.schedulers, operation)
     return replace(report, wall_s=perf_counter() - started)
 
 
@@ -92,10 +97,10 @@ class _Replay:
         else:
             self.arriving = list(reversed(given))
 
-    def loop(self) -> None:
+    def loop(self, most_missed: int | None = None) -> None:
         """Take the earliest event until there is none: a request arrives, a cache arrives, or a replica goes on."""
         events, busy, replicas = 0, self.busy, self.replicas
-        while True:
+        while most_missed is None or self.ledger.missed <= most_missed:
             events += 1
             if self.progress is not None and not events % _TOLD_EVERY:
                 self.progress(self.ledger.ended, len(self.ledger.requests))

@@ -19,10 +19,12 @@ from presilicon.estimate.machine import Machine, machine
 from presilicon.estimate.service import Load, service_cost
 from presilicon.frontend.network import Network
 from presilicon.mapping import Parallelism
+from presilicon.replay import Slo
 from presilicon.scenario.benchmarks import Benchmark, benchmarks, language_formats, network_formats
 from presilicon.scenario.times import BATCHES, benchmark_times
 from presilicon.validate.benchmarks import SKIPPED, not_predicted, submission
 from presilicon.validate.facts import Table
+from presilicon.validate.mlperf_server import server_tokens_per_s
 from presilicon.validate.score import Predictions, held_back
 
 Over = Mapping[str, Mapping[str, float]]
@@ -118,13 +120,27 @@ def _language_value(setting: Setting, b: Benchmark, formats: Formats, row: Mappi
         replicas = total // p.chips
         if best is not None and not single and times.steady_tokens_per_s(b.output_tokens) * replicas < best:
             continue  # no scenario gives more than a steady stream
-        value = _language_scenario(times, b, row["scenario"], replicas)
+        served = _served(setting, b.name, formats, p, row["scenario"]) if not single else None
+        value = _language_scenario(times, b, row["scenario"], replicas) if served is None else served * replicas
         if value > 0:
             best = value if best is None else (min(best, value) if single else max(best, value))
     best = best or _one_at_a_time(setting, b, formats, row, experts)
     if best is None or single:
         return best if best is None else best * (1e3 if row["unit"] == "ms" else 1.0)
     return best if row["unit"] == "tokens/s" else best / b.output_tokens
+
+
+@lru_cache(maxsize=4096)
+def _served(setting: Setting, name: str, formats: Formats, p: Parallelism, kind: str) -> float | None:
+    """Tokens a second of one replica under bounds on TTFT and TPOT; None where the scenario has none, or beams are searched.
+
+    The replay's scheduler keeps no beams: rows with them are judged by ``scenario.token_server_per_s``.
+    """
+    b, times = benchmarks()[name], token_times(setting, name, formats, p)
+    ttft, tpot = b.bound_s(kind.lower(), "ttft"), b.bound_s(kind.lower(), "tpot")
+    if times is None or ttft is None or tpot is None or b.beams > 1:
+        return None
+    return server_tokens_per_s(setting.machine(), chips.load(setting.chip), b, formats, p, times.most, Slo(ttft, tpot))
 
 
 def _one_at_a_time(setting: Setting, b: Benchmark, formats: Formats, row: Mapping[str, Any], experts: bool) -> float | None:
