@@ -42,16 +42,19 @@ def test_a_benchmark_has_mlperf_s_lengths_and_bounds():
     own = short()
     assert own.benchmark == ""
     assert not own.bounds
-    assert set(own.outputs(10)) == {32}
+    assert set(own.lengths(10)) == {(128, 32)}
 
 
 def test_answers_have_the_mean_length_and_none_is_too_long():
     found = system(model="llama2-70b-99", chips=2)
-    lengths = np.array(found.outputs(4096))
+    lengths = np.array(found.lengths(4096))[:, 1]
     assert lengths.mean() == pytest.approx(294.45, rel=0.01)
     assert lengths.max() <= 1024
     assert lengths.min() >= 2
-    assert found.outputs(4096) == found.outputs(4096)
+    own = system(given=[(10, 20), (30, 40)])
+    assert own.lengths(3) == ((10, 20), (30, 40), (10, 20))
+    assert (own.input_tokens, own.output_tokens, own.benchmark) == (20, 30, "")
+    assert found.lengths(4096) == found.lengths(4096)
 
 
 def test_ways_are_those_that_hold_the_model():
@@ -113,7 +116,7 @@ def test_replicas_told_step_by_step_serve_as_the_replay_does(ahead):
     one, requests, rate = short(2), 200, 60.0
     way = one.ways[0]
     arrivals = np.zeros(requests) if ahead else _rules.unit_schedule(requests) / rate
-    told = _replicas.Replicas(_unpacked(way), 2, one.input_tokens, one.outputs(requests), ahead)
+    told = _replicas.Replicas(_unpacked(way), 2, one.lengths(requests), ahead)
     first, last = np.zeros(requests), np.zeros(requests)
     for number, came in enumerate(arrivals):
         told.arrive(number % 2, [(number, 1000 + number)], float(came))

@@ -8,6 +8,7 @@ from presilicon.bench._rules import LABEL, SCENARIOS
 from presilicon.bench._run import DEFAULT_SECONDS, bench
 from presilicon.bench._system import System, loaded, network_system
 from presilicon.bench._tokens import TokenSystem, token_system
+from presilicon.bench._workload import options_of
 
 __all__ = [
     "DEFAULT_SECONDS",
@@ -19,5 +20,6 @@ __all__ = [
     "bench",
     "loaded",
     "network_system",
+    "options_of",
     "token_system",
 ]

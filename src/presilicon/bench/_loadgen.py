@@ -225,8 +225,7 @@ def read(plan: Plan, folder: Path, overhead_s: Mapping[str, float]) -> Run:
 
     percentiles = percentiles_of(f"result_{{:.2f}}_percentile{kind}")
     assert percentiles is not None
-    outputs = plan.engine.get("outputs")
-    tokens = sum(outputs) if outputs else 0
+    tokens = sum(output for _, output in plan.engine.get("lengths", ()))
     early = log.get(EARLY_STOPPING.get(plan.scenario, ""))
     value = percentiles["p90" if plan.scenario == "SingleStream" else "p99"]
     rate: float | None = None

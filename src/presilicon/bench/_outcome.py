@@ -21,6 +21,7 @@ class Outcome:
 
     measured: Measured
     more: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

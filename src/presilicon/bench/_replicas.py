@@ -14,15 +14,14 @@ Sample = tuple[int, int]
 
 @dataclass(slots=True)
 class Replicas:
-    """Replicas of a deployment, each with a scheduler; sample n has ``input_tokens`` and ``outputs[n]`` tokens.
+    """Replicas of a deployment, each with a scheduler; sample n has ``lengths[n]`` tokens: prompt and answer.
 
     ``ahead``: nothing comes while a request is worked on, so steps that are alike are taken at once.
     """
 
     deployment: Deployment
     replicas: int
-    input_tokens: int
-    outputs: Sequence[int]
+    lengths: Sequence[tuple[int, int]]
     ahead: bool
     schedulers: list[Scheduler] = field(init=False)
     waiting: list[deque[tuple[float, Sample]]] = field(init=False)
@@ -53,7 +52,7 @@ class Replicas:
             while queue and queue[0][0] <= start:
                 came, (number, sample) = queue.popleft()
                 self.where[sample] = number
-                scheduler.add(Request(sample, came, self.input_tokens, self.outputs[number]), start)
+                scheduler.add(Request(sample, came, *self.lengths[number]), start)
             self._step(index, scheduler, start)
 
     def _step(self, index: int, scheduler: Scheduler, start: float) -> None:

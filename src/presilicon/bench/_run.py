@@ -114,6 +114,7 @@ def _result(system: System | TokenSystem, scenario: str, bounds: Bounds | None, 
         high=high,
         bounds=bounds or NO_BOUNDS,
         more=outcome.more,
+        notes=outcome.notes,
     )
 
 

@@ -124,7 +124,7 @@ def _engine(job: dict[str, Any]) -> Chips | Replicas:
     from presilicon.bench._replicas import Replicas
 
     deployment = pickle.loads(b64decode(job["deployment"]))
-    return Replicas(deployment, job["chips"], job["input_tokens"], job["outputs"], job["scenario"] != "Server")
+    return Replicas(deployment, job["chips"], job["lengths"], job["scenario"] != "Server")
 
 
 def _go_first() -> None:
@@ -155,7 +155,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     logs.log_output.copy_summary_to_stdout = False
     logs.enable_trace = False
 
-    outputs = job.get("outputs")
+    outputs = [output for _, output in job["lengths"]] if "lengths" in job else None
 
     def answer(first: list[tuple[int, int]], last: list[tuple[int, int]]) -> None:
         if outputs is None:

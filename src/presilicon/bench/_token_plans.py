@@ -77,8 +77,7 @@ def plan(
         engine={
             "deployment": packed(way),
             "chips": 1 if single else system.replicas(way),
-            "input_tokens": system.input_tokens,
-            "outputs": system.outputs(requests),
+            "lengths": system.lengths(requests),
         },
         settings=settings,
     )

@@ -15,6 +15,10 @@ from presilicon.bench._virtual import Measured
 from presilicon.replay import Deployment
 
 
+def _notes(system: TokenSystem) -> tuple[str, ...]:
+    return (f"answers are served without the {system.beams} beams that the benchmark searches",) if system.beams > 1 else ()
+
+
 def _more(system: TokenSystem, way: Deployment, scenario: str) -> Mapping[str, Any]:
     replicas = 1 if scenario == "single-stream" else system.replicas(way)
     return {"parallelism": str(way.parallelism), "replicas": replicas, "input_tokens": system.input_tokens,
@@ -39,7 +43,7 @@ def in_virtual_time(system: TokenSystem, scenario: str, bounds: Bounds | None, r
         measured, way = _tokens.offline(system, _tokens.offline_requests(system))
     else:
         measured, way = _tokens.single_stream(system)
-    return Outcome(measured, _more(system, way, scenario))
+    return Outcome(measured, _more(system, way, scenario), _notes(system))
 
 
 def driven(
@@ -54,7 +58,7 @@ def driven(
     else:
         expected, way = _tokens.single_stream(system, _token_plans.stream_requests(seconds))
     plan = _token_plans.plan(system, way, scenario, expected, seconds)
-    return Driven(plan, drive(plan), expected, more=_more(system, way, scenario))
+    return Driven(plan, drive(plan), expected, _notes(system), _more(system, way, scenario))
 
 
 def _server(system: TokenSystem, bounds: Bounds, rate: float | None, seconds: float, drive: Drive) -> Driven:
@@ -71,4 +75,4 @@ def _server(system: TokenSystem, bounds: Bounds, rate: float | None, seconds: fl
         return _token_plans.plan(system, found.way, "server", expected, seconds, bounds), expected
 
     done = accepted(asked, rate is not None, planned, drive)
-    return replace(done, more=_more(system, found.way, "server"))
+    return replace(done, notes=(*done.notes, *_notes(system)), more=_more(system, found.way, "server"))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import cycle, islice
 from math import ceil
 
 import numpy as np
@@ -34,7 +35,8 @@ class TokenSystem:
     """A language model on ``chips`` chips: the ways to make replicas of them, fewest chips a replica first.
 
     Prompts have ``input_tokens``; answers ``output_tokens`` on the mean, all alike where ``longest`` is None, else exponential
-    about the mean and cut there. ``bounds`` are MLPerf's, where the model is a benchmark's.
+    about the mean and cut there. Where there are ``given`` lengths (of prompt and answer), they follow one another instead.
+    ``bounds`` are MLPerf's, where the model is a benchmark's; ``beams`` those of its search, of which one is served.
     """
 
     model: str
@@ -43,16 +45,21 @@ class TokenSystem:
     chips: int
     formats: str
     ways: tuple[Deployment, ...]
-    input_tokens: int
+    input_tokens: float
     output_tokens: float
     longest: int | None = None
+    given: tuple[tuple[int, int], ...] = ()
+    beams: int = 1
     benchmark: str = ""
     samples: int = 0
     bounds: Bounds = NO_BOUNDS
 
-    def outputs(self, requests: int) -> tuple[int, ...]:
-        """Tokens of each answer; the same each time."""
-        return _outputs(requests, self.output_tokens, self.longest)
+    def lengths(self, requests: int) -> tuple[tuple[int, int], ...]:
+        """Tokens of each prompt and of its answer; the same each time."""
+        if self.given:
+            return tuple(islice(cycle(self.given), requests))
+        outputs = _outputs(requests, self.output_tokens, self.longest)
+        return tuple((max(1, round(self.input_tokens)), output) for output in outputs)
 
     def replicas(self, way: Deployment) -> int:
         """Replicas of a way."""
@@ -78,39 +85,47 @@ def token_system(
     *,
     input_tokens: int | None = None,
     output_tokens: int | None = None,
+    given: Sequence[tuple[int, int]] = (),
     weights: str | None = None,
     activations: str | None = None,
     kv_cache: str | None = None,
 ) -> TokenSystem:
     """The system of a language model; errors are those of ``estimate``.
 
-    A benchmark's model has the lengths, formats and bounds of MLPerf's rules unless others are given.
+    A benchmark's model has the lengths, formats and bounds of MLPerf's rules unless others are given: one prompt's and
+    answer's, or those of many requests.
     """
-    rules = benchmark if input_tokens is output_tokens is None and benchmark and benchmark.input_tokens else None
+    own = input_tokens is not None or output_tokens is not None or bool(given)
+    rules = benchmark if not own and benchmark and benchmark.input_tokens else None
     formats = formats_for(model, weights, activations, kv_cache)
     if benchmark is not None and weights is activations is kv_cache is None:
         formats = language_formats(chip, "") or formats
     longest: int | None = None
-    if rules is not None:
-        lengths = (round(rules.input_tokens or 1), rules.output_tokens)
+    bounds, lengths = NO_BOUNDS, (float(input_tokens or DEFAULT_INPUT_TOKENS), float(output_tokens or DEFAULT_OUTPUT_TOKENS))
+    if given:
+        means = np.mean(np.array(given), axis=0)
+        lengths = float(means[0]), float(means[1])
+    elif rules is not None:
+        lengths = float(round(rules.input_tokens or 1)), rules.output_tokens
         limit = rules.fact("max_output_tokens") or 4 * rules.output_tokens
         longest = int(min(limit, (model.max_tokens or 10**9) - lengths[0]))
         if longest <= rules.output_tokens * 1.01:  # answers that all end at the limit
             longest = None
         bounds = Bounds(*(rules.bound_s("server", what) for what in ("ttft", "tpot", "latency")))
-    else:
-        lengths, bounds = (input_tokens or DEFAULT_INPUT_TOKENS, float(output_tokens or DEFAULT_OUTPUT_TOKENS)), NO_BOUNDS
-    require_length(model, lengths[0], longest or round(lengths[1]))
+    hardest = max(given, key=sum) if given else (round(lengths[0]), longest or max(1, round(lengths[1])))
+    require_length(model, *hardest)
     return TokenSystem(
         model=model.name,
         chip=chip.name,
         family=chip.family,
         chips=chips,
         formats=str(formats),
-        ways=_ways(model, chip, chips, formats, Request(0, 0.0, lengths[0], longest or max(1, round(lengths[1])))),
+        ways=_ways(model, chip, chips, formats, Request(0, 0.0, *hardest)),
         input_tokens=lengths[0],
         output_tokens=lengths[1],
         longest=longest,
+        given=tuple(given),
+        beams=rules.beams if rules else 1,
         benchmark=rules.name if rules else "",
         samples=int((rules.fact("samples") if rules else None) or 0),
         bounds=bounds,
@@ -138,8 +153,8 @@ def _ways(model: LanguageModel, chip: Chip, chips: int, formats: Formats, hardes
 
 
 def _requests(system: TokenSystem, arrivals: Floats) -> list[Request]:
-    outputs = system.outputs(len(arrivals))
-    return [Request(i, float(t), system.input_tokens, outputs[i]) for i, t in enumerate(arrivals)]
+    lengths = system.lengths(len(arrivals))
+    return [Request(i, float(t), *lengths[i]) for i, t in enumerate(arrivals)]
 
 
 def _replayed(system: TokenSystem, way: Deployment, requests: list[Request] | ClosedLoop) -> ReplayReport:

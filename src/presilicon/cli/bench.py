@@ -13,13 +13,15 @@ from presilicon.cli.output import print_json, print_table, say
 
 SCENARIOS = ("single-stream", "multi-stream", "offline", "server")
 INVALID = 1
+OF_SYSTEM = ("chips", "input_tokens", "output_tokens", "given", "weights", "activations", "kv_cache")
+"""Options that describe the model on its chips; the others describe the run."""
 
 
 @click.command(name="bench", short_help="MLPerf's scenarios, with the real LoadGen or in virtual time.")
 @model_argument
 @chip_option("The chip: a name of the library or a TOML file.")
 @click.option("--scenario", type=click.Choice(SCENARIOS), required=True, help="What is sent, and what is measured.")
-@count_option("--chips", "Chips that share the queries.", 1)
+@count_option("--chips", "Chips that share the queries (1).")
 @click.option("--virtual", is_flag=True, help="In virtual time, without LoadGen: takes a second or so.")
 @amount_option("--latency-s", "Server: longest latency; MLPerf's where it has one.", metavar="S")
 @amount_option("--ttft-s", "Server of a language model: longest time to the first token.", metavar="S")
@@ -31,6 +33,7 @@ INVALID = 1
 @format_option("--weights")
 @format_option("--activations")
 @format_option("--kv-cache")
+@click.option("--workload", type=click.Path(), metavar="FILE", help="TOML file of rate, lengths or trace, bounds, formats.")
 @click.option("-o", "out", type=click.Path(), metavar="DIR", help="New or empty folder for LoadGen's logs and the result.")
 @dims
 @as_json
@@ -38,16 +41,11 @@ def bench(
     model: str,
     chip: str,
     scenario: str,
-    chips: int,
     virtual: bool,
+    workload: str | None,
     out: str | None,
     dims: tuple[tuple[str, int], ...],
     as_json: bool,
-    input_tokens: int | None,
-    output_tokens: int | None,
-    weights: str | None,
-    activations: str | None,
-    kv_cache: str | None,
     **given: Any,
 ) -> int:
     """Run one of MLPerf's scenarios for MODEL on a chip: MLPerf-style, unverified.
@@ -65,21 +63,24 @@ def bench(
     """
     from presilicon import bench as engine
     from presilicon.chip import load as load_chip
-    from presilicon.errors import WorkloadError
     from presilicon.frontend.network import Network
 
     found, benchmark = engine.loaded(model, dict(dims))
-    described: dict[str, Any] = {"input_tokens": input_tokens, "weights": weights, "activations": activations}
+    on = load_chip(chip)
+    options = {name: value for name, value in given.items() if value is not None}
+    if workload is not None:
+        options = engine.options_of(workload, on, scenario, tokens=not isinstance(found, Network)) | options
+    of_system = {name: options.pop(name) for name in OF_SYSTEM if name in options}
+    if "input_tokens" in of_system or "output_tokens" in of_system:
+        of_system.pop("given", None)  # the options' lengths, not the file's
     system: engine.System | engine.TokenSystem
-    if not isinstance(found, Network):
-        described |= {"output_tokens": output_tokens, "kv_cache": kv_cache}
-        system = engine.token_system(found, benchmark, load_chip(chip), chips, **described)
-    elif output_tokens is not None or kv_cache is not None:
-        raise WorkloadError(f"{found.name} generates no tokens", hint="leave --output-tokens and --kv-cache out")
+    if isinstance(found, Network):
+        _require_no_tokens(found.name, of_system)
+        system = engine.network_system(found, benchmark, on, **of_system)
     else:
-        system = engine.network_system(found, benchmark, load_chip(chip), chips, **described)
+        system = engine.token_system(found, benchmark, on, **of_system)
     with _bar() as progress:
-        result = engine.bench(system, scenario, virtual=virtual, out=out, progress=progress, **given).to_json()
+        result = engine.bench(system, scenario, virtual=virtual, out=out, progress=progress, **options).to_json()
     if as_json:
         print_json("bench", result)
     else:
@@ -87,6 +88,15 @@ def bench(
         if out is not None:
             say(f"Written to {out}.")
     return 0 if result["valid"] else INVALID
+
+
+def _require_no_tokens(model: str, given: Mapping[str, Any]) -> None:
+    """WorkloadError where a network is given what only a language model has."""
+    from presilicon.errors import WorkloadError
+
+    for name in ("output_tokens", "kv_cache"):
+        if name in given:
+            raise WorkloadError(f"{model} generates no tokens", where="--" + name.replace("_", "-"), hint="leave it out")
 
 
 @contextmanager
