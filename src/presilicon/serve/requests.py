@@ -7,6 +7,7 @@ refused. Fields that are not known are ignored, as OpenAI-compatible servers do.
 
 from __future__ import annotations
 
+from array import array
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import Request
@@ -39,6 +40,7 @@ Seed = Annotated[int, Field(ge=-(2**63), lt=2**63), BeforeValidator(_whole)]
 TokenId = Annotated[int, Field(ge=0, lt=2**31), BeforeValidator(_whole)]
 Never = Annotated[bool, AfterValidator(_only_false), Field(json_schema_extra={"const": False})]
 Stop = Annotated[str, Field(min_length=1, max_length=1024)]
+TokenIds = Annotated[list[TokenId], Field(min_length=1, max_length=2**20, fail_fast=True)]
 Text = Annotated[str, Field(max_length=2**24)]
 
 
@@ -167,9 +169,9 @@ class Prompt:
 class ChatRequest(Sampling):
     """The body of POST /v1/chat/completions."""
 
-    messages: Annotated[list[Message], Field(min_length=1, max_length=16384)]
+    messages: Annotated[list[Message], Field(min_length=1, max_length=16384, fail_fast=True)]
     max_completion_tokens: Count | None = Field(default=None, description="The newer name of max_tokens; it goes first.")
-    tools: Annotated[list[Tool], Field(max_length=1024)] | None = Field(
+    tools: Annotated[list[Tool], Field(max_length=1024, fail_fast=True)] | None = Field(
         default=None, description="They count as prompt; none is called."
     )
     tool_choice: Literal["none", "auto"] | None = None
@@ -198,9 +200,9 @@ class CompletionRequest(Sampling):
 
     prompt: (
         Text
-        | Annotated[list[Text], Field(min_length=1, max_length=MOST_CHOICES)]
-        | Annotated[list[TokenId], Field(min_length=1)]
-        | Annotated[list[Annotated[list[TokenId], Field(min_length=1)]], Field(min_length=1, max_length=MOST_CHOICES)]
+        | Annotated[list[Text], Field(min_length=1, max_length=MOST_CHOICES, fail_fast=True)]
+        | TokenIds
+        | Annotated[list[TokenIds], Field(min_length=1, max_length=MOST_CHOICES, fail_fast=True)]
     ) = Field(description="A text, token ids, or a list of either; each gets n answers.")
     best_of: One | None = None
     echo: Never | None = None
@@ -218,7 +220,7 @@ class CompletionRequest(Sampling):
 def _prompt(given: Any) -> Prompt:
     if isinstance(given, str):
         return Prompt(given, given.encode(), max(1, count_tokens(given)))
-    return Prompt("", b"".join(token.to_bytes(4, "little") for token in given), len(given))
+    return Prompt("", array("I", given).tobytes(), len(given))
 
 
 RequestT = TypeVar("RequestT", bound=Sampling)
