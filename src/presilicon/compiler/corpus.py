@@ -17,18 +17,19 @@ from presilicon.compiler import attention, moves
 from presilicon.compiler.exchange import exchange
 from presilicon.compiler.gemm import Weights, gemm
 from presilicon.compiler.packing import unpacked
+from presilicon.compiler.random_program import random_program, reference
 from presilicon.compiler.rows import row_program
 from presilicon.compiler.rowwise import OPERATIONS
 from presilicon.isa import Program
 from presilicon.template import Core
-from presilicon.tiling import plan
+from presilicon.tiling import MatmulPlan, plan
 
 Arrays = Mapping[str, NDArray[np.generic]]
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A program ready to run: inputs by region, runtime registers of each core, the outputs it must give, useful MACs."""
+    """A program ready to run: inputs by region, runtime registers of each core, the outputs it must give; a matmul's MACs and tiles."""
 
     name: str
     program: Program
@@ -36,6 +37,8 @@ class Case:
     expected: Arrays
     arguments: tuple[Mapping[int, int], ...] = ({},)
     macs: int = 0
+    plan: MatmulPlan | None = None
+    corners: frozenset[str] = frozenset()
 
 
 def gemm_case(core: Core, rng: np.random.Generator, m: int, k: int, n: int, int4: bool = False) -> Case:
@@ -61,7 +64,9 @@ def gemm_case(core: Core, rng: np.random.Generator, m: int, k: int, n: int, int4
     tiles = plan(core, m, k, n, int4=int4, group_blocks=weights.group_blocks)
     sums = x.astype(np.int32) @ unpacked(core, tiles, values, multipliers).astype(np.int32) + weights.bias
     y = f32.to_int8(f32.multiply(f32.from_int32(sums), f32.bits(weights.scale)), weights.zero_point)
-    return Case(f"gemm{'-int4' if int4 else ''}-{m}x{k}x{n}", gemm(core, m, weights), {"x": x}, {"y": y}, macs=m * k * n)
+    return Case(
+        f"gemm{'-int4' if int4 else ''}-{m}x{k}x{n}", gemm(core, m, weights), {"x": x}, {"y": y}, macs=m * k * n, plan=tiles
+    )
 
 
 def row_case(core: Core, rng: np.random.Generator, name: str, m: int, n: int) -> Case:
@@ -115,6 +120,17 @@ def _exchange_case(core: Core, rng: np.random.Generator) -> Case:
     x = rng.integers(0, 256, (core.cores, 1024), dtype=np.uint8)
     program, arguments = exchange(core, 1024)
     return Case("exchange", program, {"x": x}, {"y": np.roll(x, -1, axis=0)}, arguments)
+
+
+def random_case(core: Core, seed: int) -> Case:
+    """A random program; what must come out is what its instructions do one after another."""
+    made = random_program(core, seed)
+    memory = made.program.memory()
+    memory[: made.source.size] = made.source
+    reference(core, made.program, memory)
+    y = next(region for region in made.program.regions if region.name == "y")
+    expected = memory[y.address : y.address + y.bytes].copy()
+    return Case(f"random-{seed}", made.program, {"source": made.source}, {"y": expected}, corners=made.corners)
 
 
 Maker = Callable[[Core, np.random.Generator], Case]
