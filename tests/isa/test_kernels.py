@@ -1,5 +1,7 @@
 """The vector unit's meaning, vectorised, against a slow one that goes group by group and lane by lane; its slots."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from isa_drawn import core
@@ -10,7 +12,13 @@ from presilicon.isa import State, Uop, actions, execute, kernel, kernel_text, se
 from presilicon.isa.kernel_check import check_lanes, check_registers, check_streams
 from presilicon.isa.streams import element_bytes, groups_are_free, passes_are_free
 
+SPECIAL = (0, 1 << 31, 1, 0x7F800000, 0xFFC12345)
 OPS = ("add", "max", "product", "move", "select", "round", "table0", "table1", "recip", "rsqrt")
+
+
+def stream_address(f: dict[str, int], lanes: int, row: int, strip: int, number: int) -> int:
+    along = 0 if f["fixed"] >> number & 1 else strip * lanes * element_bytes(f, number)
+    return f[f"stream{number}"] + row * f[f"pitch{number}"] + along
 
 
 def slow(state: State, f: dict[str, int]) -> None:
@@ -27,11 +35,7 @@ def slow(state: State, f: dict[str, int]) -> None:
             row, strip = (group, 8 * t + i) if f["by_strips"] else (8 * group + i, t + u.offset)
             idle = row >= f["rows"] or strip >= f["strips"]
 
-            def address(number: int) -> int:
-                size = element_bytes(f, number)
-                along = 0 if f["fixed"] >> number & 1 else strip * lanes * size
-                return f[f"stream{number}"] + row * f[f"pitch{number}"] + along
-
+            address = partial(stream_address, f, lanes, row, strip)
             read = np.zeros(lanes, np.uint32)
             if u.reads_stream and not idle:
                 size = element_bytes(f, u.read_stream)
@@ -178,7 +182,7 @@ def random_case(rng: np.random.Generator, machine):
 def filled(machine, rng: np.random.Generator, uops) -> State:
     state = State(machine)
     words = rng.normal(0, 30, len(state.spad) // 4).astype(np.float32).view(np.uint32)
-    words[rng.integers(0, len(words), 200)] = rng.choice(np.array([0, 1 << 31, 1, 0x7F800000, 0xFFC12345], np.uint32), 200)
+    words[rng.integers(0, len(words), 200)] = rng.choice(np.array(SPECIAL, np.uint32), 200)
     state.spad[:] = words.view(np.uint8)
     state.accumulators[:] = rng.integers(-(1 << 20), 1 << 20, state.accumulators.shape)
     state.tables[:] = rng.normal(size=512).astype(np.float32).view(np.uint32)

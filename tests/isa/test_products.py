@@ -1,6 +1,7 @@
 """MATMUL: meaning against sums written out, cycles against the recurrence of the specification."""
 
 import time
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from isa_drawn import CORES, core
 
 from presilicon.errors import IsaError
-from presilicon.isa import State, actions, execute, load, matmul, matmul_time
+from presilicon.isa import State, actions, execute, matmul, matmul_time
 from presilicon.isa.footprint import accesses, footprint, merged
 from presilicon.isa.products import fetch_cycles, product
 
@@ -155,7 +156,7 @@ def test_merged_runs_are_the_units_of_the_nest(nest, run):
     units = {p + i for p in points for i in range(run)}
     runs = merged(nest, run)
     assert {u for low, high in runs for u in range(low, high)} == units
-    assert all(a[1] < b[0] for a, b in zip(runs, runs[1:], strict=False))
+    assert all(a[1] < b[0] for a, b in pairwise(runs))
 
 
 @settings(max_examples=60, deadline=None)
@@ -166,4 +167,3 @@ def test_boxes_cover_the_accesses(data, machine):
     for box, access in zip([*reads, *writes], sorted(accesses(machine, "matmul", f), key=lambda a: a.write), strict=True):
         covered = {box.start + i * box.pitch + j for i in range(box.rows) for j in range(box.run)}
         assert {access.start + u for low, high in access.runs() for u in range(low, high)} <= covered
-    assert load(dram=0, spad=0, run=1).op == "load"

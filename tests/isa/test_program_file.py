@@ -36,7 +36,7 @@ def small(**changes) -> Program:
     return Program(**(given | changes))
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(st.data(), st.sampled_from(CORES))
 def test_the_file_says_the_same(data: st.DataObject, machine):
     program = data.draw(programs(machine))

@@ -16,7 +16,7 @@ GOLDEN = Path(__file__).parent / "golden"
 UPDATE = os.environ.get("UPDATE_GOLDEN") == "1"
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(st.data(), st.sampled_from(CORES))
 def test_text_says_the_same(data: st.DataObject, machine):
     program = data.draw(programs(machine))

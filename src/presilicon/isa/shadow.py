@@ -61,30 +61,46 @@ class Shadow:
     def write(self, runs: Iterable[tuple[int, int]], base: int, event: Event, check: Callable[[Event, int], None]) -> None:
         """A write of ``runs`` (offsets from ``base``); ``check`` gets each earlier access in them, and an address."""
         cell = Cell(event)
+        starts, cells = self._starts, self._cells
+        # Cells that came from one access are one object: each is looked at once.
+        seen: set[int] = set()
         for low, high in runs:
             start = base + low
             first, last = self._cut(start), self._cut(base + high)
             for number in range(first, last):
-                old = self._cells[number]
+                old = cells[number]
+                if id(old) in seen:
+                    continue
+                seen.add(id(old))
                 if old.write[0] >= 0:
-                    check(old.write, self._starts[number])
+                    check(old.write, starts[number])
                 for read in old.reads:
-                    check(read, self._starts[number])
-            self._replace(first, last, start, cell)
+                    check(read, starts[number])
+            if last - first == 1:
+                cells[first] = cell
+            else:
+                self._replace(first, last, start, cell)
 
     def read(self, runs: Iterable[tuple[int, int]], base: int, event: Event, check: Callable[[Event, int], None]) -> None:
         """A read of ``runs``; ``check`` gets each last write in them (`NEVER` too), and an address."""
+        starts, cells = self._starts, self._cells
+        made: dict[int, Cell] = {}
+        # What cells become stays alive in `made`, what they were in `kept`: no number of an object is used twice.
+        kept: list[Cell] = []
         for low, high in runs:
             start = base + low
             first, last = self._cut(start), self._cut(base + high)
-            same: Cell | None = None
+            same = True
             for number in range(first, last):
-                old = self._cells[number]
-                if old.write != BEFORE:
-                    check(old.write, self._starts[number])
-                reads = tuple(r for r in old.reads if r[0] != event[0])
-                new = Cell(old.write, (*reads, event))
-                same = new if number == first or new == same else None
-                self._cells[number] = new
-            if same is not None and last - first > 1:
-                self._replace(first, last, start, same)
+                old = cells[number]
+                new = made.get(id(old))
+                if new is None:
+                    if old.write != BEFORE:
+                        check(old.write, starts[number])
+                    new = Cell(old.write, (*(r for r in old.reads if r[0] != event[0]), event))
+                    made[id(old)] = new
+                    kept.append(old)
+                cells[number] = new
+                same = same and new is cells[first]
+            if same and last - first > 1:
+                self._replace(first, last, start, cells[first])

@@ -20,9 +20,8 @@ kernel scaled:
     stream0 = r3 * imm(0.5) @1
   }
 code at 0x3000:
-  load dram=largest run=192 target=kernels signal(vector)
+  load dram=largest run=192 target=kernels
   load dram=scores n1=8 run=256 stride1=256 pitch=256 signal(vector)
-  sync engine=vector wait(load)
   vector kernel=largest stream0=0 stream1=0x2000 rows=8 strips=4 columns=64 valid=r2 pitch0=256 pitch1=64 fixed=2 wait(load)
   loop r1 {
     vector kernel=scaled stream0=0 stream1=0x2000 rows=8 strips=4 columns=64 valid=64 pitch0=256 pitch1=64 fixed=2
