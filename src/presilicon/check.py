@@ -153,7 +153,7 @@ def _parted(simulated: Run, rtl: RtlRun) -> tuple[str, int, tuple[int, int], tup
             at = seen.get(one.engine, 0)
             seen[one.engine] = at + 1
             of_engine = hardware.get(one.engine, [])
-            pc, issue, done = of_engine[at] if at < len(of_engine) else (-1, -1, -1)
+            _, issue, done = of_engine[at] if at < len(of_engine) else (-1, -1, -1)
             if (issue, done) != (one.issue, one.done):
                 return ENGINES[one.engine], one.pc, (one.issue, one.done), (issue, done)
     return None

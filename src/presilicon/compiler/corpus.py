@@ -29,7 +29,7 @@ Arrays = Mapping[str, NDArray[np.generic]]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A program ready to run: inputs by region, runtime registers of each core, the outputs it must give; a matmul's MACs and tiles."""
+    """A program ready to run: inputs by region, registers of each core, the outputs it must give; a matmul's MACs and tiles."""
 
     name: str
     program: Program
