@@ -133,42 +133,48 @@ def test_what_may_not_be_is_refused(message: str):
     assert message in str(caught.value), str(caught.value)
 
 
-KERNELS = {
-    "reads r2, which the kernel has not written": ("r1 = r2 * r2", ""),
-    "the core has 16 lanes": ("r1 = stream0\nr1 = r1 * swap(r1, 16)", ""),
-    "has an offset": ("r1 = stream0 @1", "by_strips=1"),
-    "reads a stream that is not fp32 or int8": ("r1 = stream0", "formats=int32"),
-    "writes a stream that is not": ("stream1 = stream0", "formats=12"),
-    "1 `r1 = stream0` may read what 0 `stream0 = imm": ("r2 = stream1\nstream0 = r2\nr1 = stream0", ""),
-    "may read what 0 `stream0 = stream0 * r0` has written": ("stream0 = stream0 * r0", "pitch0=3"),
-    "may read what": ("r1 = stream0\nstream1 = r1", "stream1=0x10 pitch1=64 stream0=0"),
-    "may read what ": ("loop {\nr1 = stream0\nstream0 = r1\n}", "fixed=1"),
-    "  may read what": ("loop {\nr1 = stream0\nstream0 = r1 @1\n}", "strips=2"),
-}
+# What is wrong, the kernel, and fields other than those of `kernel_program`.
+KERNELS = (
+    ("reads r2, which the kernel has not written", "r1 = r2 * r2", {}),
+    ("the core has 16 lanes", "r1 = stream0\nr1 = r1 * swap(r1, 16)", {}),
+    ("has an offset", "r1 = stream0 @1", {"by_strips": 1}),
+    ("reads a stream that is not fp32 or int8", "r1 = stream0", {"formats": "int32"}),
+    ("writes a stream that is not", "stream1 = stream0", {"formats": 12}),
+    ("2 `r1 = stream0` may read what 1 `stream0 = r2` has written", "r2 = stream1\nstream0 = r2\nr1 = stream0", {}),
+    ("0 `stream0 = stream0 * imm(2.0)` may read what 0", "stream0 = stream0 * imm(2)", {"pitch0": 3}),
+    ("may read what 1 `stream1 = r1` has written", "r1 = stream0\nstream1 = r1", {"stream1": 16}),
+    ("may read what 1 `stream0 = r1` has written", "loop {\nr1 = stream0\nstream0 = r1\n}", {"fixed": 1}),
+    ("may read what 1 `stream0 = r1 @1` has written", "loop {\nr1 = stream0\nstream0 = r1 @1\n}", {"strips": 2}),
+)
 
 
-@pytest.mark.parametrize("message", KERNELS)
-def test_what_a_kernel_may_not_do(message: str):
-    body, fields = KERNELS[message]
-    body = body.replace("stream0 = stream0 * r0", "stream0 = stream0 * imm(2)")
-    given = {"stream1": "0x2000", "pitch0": "64", "pitch1": "64", "strips": "1"} | dict(f.split("=") for f in fields.split())
-    text = "input x int8 64x64 at 0\nkernel k:\n" + body + "\ncode at 0x4000:\nload dram=k run=64 target=kernels\n"
-    text += "load dram=x run=4096 signal(vector)\n"
-    text += "vector kernel=k rows=8 columns=16 valid=16 wait(load) " + " ".join(f"{k}={v}" for k, v in given.items()) + "\nhalt"
-    with pytest.raises(IsaError) as caught:
-        verify(assemble(text, core()), core())
-    expected = (
-        message.strip().replace("stream0 * r0", "stream0 * imm(2.0)").replace("1 `r1 = stream0` may read what 0", "may read")
+def kernel_program(body: str, **fields) -> Program:
+    given = {"stream1": 0x2000, "pitch0": 64, "pitch1": 64, "strips": 1, "columns": 16, "valid": 16} | fields
+    return assemble(
+        f"""
+        input x int8 64x64 at 0
+        kernel k:
+        {body}
+        code at 0x4000:
+          load dram=k run=64 target=kernels
+          load dram=x run=4096 signal(vector)
+          vector kernel=k rows=8 {" ".join(f"{name}={value}" for name, value in given.items())} wait(load)
+          halt
+        """,
+        core(),
     )
-    assert expected.split(" `stream0 = imm")[0] in str(caught.value)
+
+
+@pytest.mark.parametrize(("message", "body", "fields"), KERNELS)
+def test_what_a_kernel_may_not_do(message: str, body: str, fields: dict[str, object]):
+    with pytest.raises(IsaError) as caught:
+        verify(kernel_program(body, **fields), core())
+    assert message in str(caught.value)
 
 
 def test_a_kernel_may_write_where_it_has_read():
-    text = "input x int8 64x64 at 0\nkernel k:\nloop step 2 {\nr1 = stream0 @1\nstream0 = r1 * imm(2)\nstream0 = r1 * imm(2) @1\n}\n"
-    text = text.replace("stream0 = r1 * imm(2)\nstream0", "r2 = stream0\nstream0 = r2 * imm(2)\nstream0")
-    text += "code at 0x4000:\nload dram=k run=64 target=kernels\nload dram=x run=4096 signal(vector)\n"
-    text += "vector kernel=k rows=8 strips=4 columns=64 valid=64 pitch0=256 wait(load)\nhalt"
-    verify(assemble(text, core()), core())
+    body = "loop step 2 {\nr1 = stream0 @1\nr2 = stream0\nstream0 = r2 * imm(2)\nstream0 = r1 * imm(2) @1\n}"
+    verify(kernel_program(body, pitch0=256, strips=4, columns=64, valid=64), core())
 
 
 def pairs(code: tuple[Instruction, ...]) -> list[tuple[str, str, int, int]]:
@@ -215,7 +221,7 @@ def test_indices_known_to_the_program_are_followed():
         "load dram=x n1={} run=16 stride1=64 pitch=16 gather=1 wait(load)\nhalt"
     )
     verify(assemble(HEAD + data + code.format(2), core()), core())
-    with pytest.raises(IsaError, match="reads byte 0x2000 of DRAM, which was never|0x1900"):
+    with pytest.raises(IsaError, match=r"reads byte 0x1900 of DRAM"):
         verify(assemble(HEAD.replace("state w int8 64x64 at 0x1000\n", "") + data + code.format(3), core()), core())
     far = HEAD + data.replace("64000000", "ffffff00") + code.format(3)
     with pytest.raises(IsaError, match="gathers from DRAM"):
@@ -253,7 +259,7 @@ def test_long_programs_are_followed_through_their_overlays():
     with pytest.raises(IsaError, match="is not in the instruction memory: slot 0 holds instruction 0"):
         verify(replace(linked, instructions=(*code, halt())), machine)
     hurried = [one if one.op != "sync" else set_("r1", "r1") for one in linked.instructions]
-    with pytest.raises(IsaError, match="in no order|is not in the instruction memory"):
+    with pytest.raises(IsaError, match=r"in no order|is not in the instruction memory"):
         verify(replace(linked, instructions=tuple(hurried)), machine)
 
 
@@ -273,7 +279,7 @@ def test_cores_are_ordered_by_barriers():
     made, machine = two([*write, barrier(), halt()], [barrier(), *read, halt()])
     assert verify(made, machine).instructions == (4, 3)
     made, machine = two([*write, barrier(), halt()], [*read, barrier(), halt()])
-    with pytest.raises(IsaError, match="core 1: instruction 0 .* and core 0 touch byte 0x1000 of DRAM without a barrier"):
+    with pytest.raises(IsaError, match=r"core 1: instruction 0 .* and core 0 touch byte 0x1000 of DRAM without a barrier"):
         verify(made, machine)
     made, machine = two([barrier(), *write, halt()], [barrier(), *read, halt()])
     with pytest.raises(IsaError, match="without a barrier"):
