@@ -1,8 +1,10 @@
-"""The vector unit in Verilator against a numpy model of the specification: values, writes and cycles of random kernels."""
+"""The vector unit in Verilator, a slow model of the specification, and the instruction set's meaning, on random kernels."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -13,12 +15,15 @@ from amaranth.utils import exact_log2
 from streamed import Streamed
 
 from presilicon import float32
-from presilicon.isa.layout import LAYOUT, UOP, UOPS
+from presilicon.isa import LAYOUT, UOP, UOP_BYTES, UOPS, State, Uop, execute, kernel, sections, vector_slots, vector_time
+from presilicon.rtl.address import WRITE_STAGE
+from presilicon.rtl.build import lint
 from presilicon.rtl.engine import payload
-from presilicon.rtl.hierarchy import emission
+from presilicon.rtl.hierarchy import emission, verilog
 from presilicon.rtl.vector import Vector
 from presilicon.template import GROUP, Core
 
+# What kernels read lies below; what they write, above.
 MEMORY = 1 << 13
 FORMAT_BYTES = (4, 1, 4)
 MEMORY_VERILOG = """
@@ -50,6 +55,7 @@ class Bench(wiring.Component):
         super().__init__(
             {
                 "start": In(1),
+                "stop": In(1),
                 "payload": In(payload("vector")),
                 "fill": In(2),
                 "fill_address": In(24),
@@ -100,183 +106,178 @@ class Bench(wiring.Component):
         return m
 
 
+Fields = dict[str, int]
+Write = tuple[int, int, bytes]
+
+
 @dataclass
 class Model:
-    """Section 8 of the specification; registers outlive an instruction as they do in the hardware."""
+    """Section 8 of the specification, slot by slot; reads memory, tables and registers of ``state`` and writes registers."""
 
-    core: Core
-    memory: np.ndarray
-    accumulators: np.ndarray
-    tables: np.ndarray
-    registers: np.ndarray = field(init=False)
+    state: State
 
-    def __post_init__(self) -> None:
-        self.registers = np.zeros((16, GROUP, self.core.lanes), np.uint32)
-
-    def run(self, fields: dict[str, int], kernel: list[dict[str, int]]) -> tuple[int, list[tuple[int, int, int, bytes]]]:
-        """Slots, and the writes: slot * 8 + element, address, count, bytes."""
-        slots, writes = 0, []
-        groups = fields["rows"] if fields["by_strips"] else -(-fields["rows"] // GROUP)
-        for group in range(groups):
-            for uop, strip in self._order(fields, kernel, group):
+    def run(self, fields: Fields, uops: tuple[Uop, ...]) -> list[Write]:
+        """The writes: element (8 a slot), address, bytes."""
+        writes, slots = [], 0
+        for group in range(fields["rows"] if fields["by_strips"] else -(-fields["rows"] // GROUP)):
+            for uop, strip in self._order(fields, uops, group):
                 writes += self._slot(fields, uop, group, strip, slots)
                 slots += 1
-        return slots, writes
+        return writes
 
-    def _order(self, fields, kernel, group):
-        pc = 0
-        while pc < len(kernel):
-            uop = kernel[pc]
-            if uop["once"] and group:
-                pc += 1
-                continue
-            if not uop["loop_begin"]:
-                yield uop, uop["offset"]
-                pc += 1
-                continue
-            end = next(i for i in range(pc, len(kernel)) if kernel[i]["loop_end"])
-            step = GROUP if fields["by_strips"] else kernel[end]["step"]
-            for strip in range(0, fields["strips"], step):
-                for inner in kernel[pc : end + 1]:
-                    yield inner, strip + inner["offset"]
-            pc = end + 1
+    def _order(self, fields: Fields, uops: tuple[Uop, ...], group: int) -> Iterator[tuple[Uop, int]]:
+        for section in sections(uops):
+            step = GROUP if fields["by_strips"] else section.step
+            for strip in range(0, fields["strips"], step) if section.step else [0]:
+                for uop in section.uops:
+                    if not (uop.once and group):
+                        yield uop, strip + uop.offset
 
-    def _slot(self, fields, uop, group, first_strip, slot):
-        lanes, chunks = self.core.lanes, self.core.chunks
+    def _slot(self, fields: Fields, uop: Uop, group: int, first_strip: int, slot: int) -> Iterator[Write]:
+        state, core = self.state, self.state.core
+        lanes = core.lanes
         i = np.arange(GROUP)
         row = np.full(GROUP, group) if fields["by_strips"] else GROUP * group + i
         strip = first_strip + i if fields["by_strips"] else np.full(GROUP, first_strip)
         idle = (row >= fields["rows"]) | (strip >= fields["strips"])
         column = strip[:, None] * lanes + np.arange(lanes)
 
-        def address(stream):
+        def address(stream: int) -> tuple[int, np.ndarray]:
             size = FORMAT_BYTES[fields["formats"] >> 2 * stream & 3]
             along = 0 if fields["fixed"] >> stream & 1 else strip * lanes * size
-            return size, (fields[f"stream{stream}"] + row * fields[f"pitch{stream}"] + along) & 0xFFFFFF
+            return size, fields[f"stream{stream}"] + row * fields[f"pitch{stream}"] + along
 
-        size, start = address(uop["read_stream"])
-        raw = self.memory[(start[:, None] + np.arange(lanes * size)) % MEMORY]
-        if size == 1:
-            stream = float32.from_int32(raw.view(np.int8).astype(np.int32))
-        else:
-            stream = np.ascontiguousarray(raw).view(np.uint32)
-        stream = np.where(idle[:, None], 0, stream).astype(np.uint32)
-        acc_row = (fields["acc"] + row + strip // chunks * fields["acc_step"]) % self.core.accumulator_rows
-        acc = self.accumulators[fields["bank"], acc_row, strip % chunks]
-        own = self.registers[uop["a_reg"]]
-        imm = np.full((GROUP, lanes), uop["imm"], np.uint32)
-        other = self.registers[uop["b_reg"]][:, np.arange(lanes) ^ (1 << uop["b_xor"])] if uop["b_kind"] == 3 else imm
-        acc = np.where(idle[:, None], 0, acc).astype(np.int32)
-        total = np.where(idle[:, None], 0, acc.astype(np.int64) + own.view(np.int32)).astype(np.int32)
-        a = (own, float32.from_int32(acc), stream, float32.from_int32(total))[uop["a_kind"]]
-        b = (self.registers[uop["b_reg"]], imm, stream, other)[uop["b_kind"]]
-        c = (self.registers[uop["c_reg"]], imm, stream, np.zeros_like(imm))[uop["c_kind"]]
+        size, start = address(uop.read_stream)
+        raw = state.spad[np.where(idle, 0, start)[:, None] + np.arange(lanes * size)]
+        stream = float32.from_int32(raw.view(np.int8).astype(np.int32)) if size == 1 else raw.view(np.uint32)
+        acc_row = fields["acc"] + row + strip // core.chunks * fields["acc_step"]
+        bank = state.accumulators[fields["bank"]].reshape(core.accumulator_rows, core.chunks, lanes)
+        acc = bank[np.where(idle, 0, acc_row), strip % core.chunks]
+        own = state.registers[uop.a_reg]
+        stream, acc, total = (np.where(idle[:, None], 0, x).astype(x.dtype) for x in (stream, acc, acc + own.view(np.int32)))
+        imm = np.full((GROUP, lanes), uop.imm, np.uint32)
+        exchanged = state.registers[uop.b_reg][:, np.arange(lanes) ^ (1 << uop.b_xor)] if uop.b_kind == 3 else imm
+        a = (own, float32.from_int32(acc), stream, float32.from_int32(total))[uop.a_kind]
+        b = (state.registers[uop.b_reg], imm, stream, exchanged)[uop.b_kind]
+        c = (state.registers[uop.c_reg], imm, stream, np.zeros_like(imm))[uop.c_kind]
         p = float32.multiply(a, b)
-        p = np.where(p == float32.NAN, p, float32.negate(p)) if uop["negate_p"] else p
-        negated = float32.negate(c) if uop["negate_c"] else c
+        p = np.where(p == float32.NAN, p, float32.negate(p)) if uop.negate_p else p
+        negated = float32.negate(c) if uop.negate_c else c
         index = float32.to_int8(p).astype(np.int32) + 128
-        op = uop["op"]
-        if op in (UOPS["table0"], UOPS["table1"]):
-            result = self.tables[(op == UOPS["table1"]) * 256 + index]
-        else:
-            result = {
-                UOPS["add"]: lambda: float32.add(p, negated),
-                UOPS["max"]: lambda: float32.maximum(p, negated),
-                UOPS["product"]: lambda: p,
-                UOPS["move"]: lambda: a,
-                UOPS["select"]: lambda: float32.select(a, b, negated),
-                UOPS["round"]: lambda: float32.round_even(p),
-                UOPS["recip"]: lambda: float32.reciprocal_seed(a),
-                UOPS["rsqrt"]: lambda: float32.reciprocal_root_seed(a),
-            }[op]()
-        if uop["masked"]:
+        result = {
+            "add": lambda: float32.add(p, negated),
+            "max": lambda: float32.maximum(p, negated),
+            "product": lambda: p,
+            "move": lambda: a,
+            "select": lambda: float32.select(a, b, negated),
+            "round": lambda: float32.round_even(p),
+            "table0": lambda: state.tables[index],
+            "table1": lambda: state.tables[256 + index],
+            "recip": lambda: float32.reciprocal_seed(a),
+            "rsqrt": lambda: float32.reciprocal_root_seed(a),
+        }[uop.op]()
+        if uop.masked:
             valid = fields["valid"] + (row if fields["causal"] else 0 * row)
             result = np.where((column >= valid[:, None]) | idle[:, None], c, result)
-        if uop["to_en"]:
-            self.registers[uop["to"]] = result
-        if not uop["write_en"]:
-            return []
-        stream_format = fields["formats"] >> 2 * uop["write_stream"] & 3
-        size, start = address(uop["write_stream"])
-        zero_point = fields["zero_point"]
-        values = (
-            lambda: result,
-            lambda: float32.to_int8(result, zero_point),
-            lambda: float32.to_int32(result),
-        )[stream_format]()
-        enabled = np.clip(fields["columns"] - strip * lanes, 0, lanes) * ~idle
-        return [
-            (slot * GROUP + e, int(start[e]), int(enabled[e]) * size, values[e, : enabled[e]].tobytes())
-            for e in range(GROUP)
-            if enabled[e]
-        ]
+        if uop.to_en:
+            state.registers[uop.to] = result
+        if not uop.write_en:
+            return
+        size, start = address(uop.write_stream)
+        kind = fields["formats"] >> 2 * uop.write_stream & 3
+        values = (result, float32.to_int8(result, fields["zero_point"]), float32.to_int32(result))[kind]
+        for e in range(GROUP):
+            count = min(max(fields["columns"] - int(strip[e]) * lanes, 0), lanes)
+            if count and not idle[e]:
+                yield slot * GROUP + e, int(start[e]), values[e, :count].tobytes()
 
 
-def random_uop(rng, core: Core, read_streams: list[int], write_streams: list[int]) -> dict[str, int]:
-    uop = {f.name: int(rng.integers(0, 1 << f.bits)) for f in UOP}
-    uop |= {"loop_begin": 0, "loop_end": 0, "last": 0, "once": 0, "offset": 0, "step": 0}
-    uop["op"] = int(rng.choice([0, 0, *UOPS.values()]))
-    uop["b_xor"] = int(rng.integers(0, core.lanes.bit_length() - 1))
-    uop["imm"] = int(float32.bits(rng.choice([0.5, -3.0, 1e-3, 100.0, rng.normal()]))) if rng.random() < 0.9 else uop["imm"]
-    uop["read_stream"], uop["write_stream"] = int(rng.choice(read_streams)), int(rng.choice(write_streams))
+def random_uop(rng: np.random.Generator, core: Core, **flags: int) -> Uop:
+    """A micro-operation; streams 0 and 1 are read, 2 and 3 written; what does not count is zero."""
+    numbers = {f.name: int(rng.integers(0, 1 << f.bits)) for f in UOP}
+    op = str(rng.choice(["add", *UOPS]))
+    f = {name: numbers[name] for name in ("a_kind", "a_reg", "b_kind", "b_reg", "c_kind", "c_reg", "to")}
+    f |= {"b_xor": int(rng.integers(0, exact_log2(core.lanes)))}
+    f |= {
+        "imm": int(float32.bits(rng.choice([0.5, -3.0, 1e-3, 100.0, rng.normal()]))) if rng.random() < 0.9 else numbers["imm"]
+    }
+    f |= {"read_stream": int(rng.integers(0, 2)), "write_stream": int(rng.integers(2, 4))}
     for flag, share in (("negate_p", 0.2), ("negate_c", 0.3), ("masked", 0.3), ("write_en", 0.4), ("to_en", 0.8)):
-        uop[flag] = int(rng.random() < share)
-    return uop
+        f[flag] = int(rng.random() < share)
+    takes_b, takes_c = op not in ("move", "recip", "rsqrt"), op in ("add", "max", "select") or f["masked"]
+    counts = {
+        "a_reg": f["a_kind"] in (0, 3),
+        "b_kind": takes_b,
+        "b_reg": takes_b and f["b_kind"] in (0, 3),
+        "b_xor": takes_b and f["b_kind"] == 3,
+        "c_kind": takes_c,
+        "c_reg": takes_c and f["c_kind"] == 0,
+        "imm": (takes_b and f["b_kind"] == 1) or (takes_c and f["c_kind"] == 1),
+        "read_stream": f["a_kind"] == 2 or (takes_b and f["b_kind"] == 2) or (takes_c and f["c_kind"] == 2),
+        "negate_p": takes_b and op != "select",
+        "negate_c": op in ("add", "max", "select"),
+        "to": f["to_en"],
+        "write_stream": f["write_en"],
+    }
+    return Uop(op=op, **{name: value if counts.get(name, True) else 0 for name, value in f.items()}, **flags)
 
 
-def random_kernel(rng, core: Core, by_strips: int) -> tuple[list[dict[str, int]], int]:
-    """A kernel and the formats of its streams: stream 0 and 1 are read, 2 and 3 written."""
-    formats = sum(int(rng.integers(0, n)) << 2 * s for s, n in enumerate((2, 2, 3, 3)))
-    kernel: list[dict[str, int]] = []
+def random_kernel(rng: np.random.Generator, core: Core, by_strips: int) -> tuple[Uop, ...]:
+    def some(low: int, high: int, **flags: int) -> list[Uop]:
+        offsets = rng.choice([0, 0, 0, 1, 2, 7], 8) * (not by_strips)
+        return [random_uop(rng, core, offset=int(offsets[i]), **flags) for i in range(rng.integers(low, high))]
 
-    def some(low: int, high: int) -> list[dict[str, int]]:
-        return [random_uop(rng, core, [0, 1], [2, 3]) for _ in range(rng.integers(low, high))]
-
-    once = some(0, 4)
-    for uop in once:
-        uop["once"] = 1
-    kernel += once
+    once = some(0, 4, once=1)
+    uops = [*once]
     for _ in range(rng.integers(1, 4)):
-        kernel += some(0, 3)
         body = some(1, 5)
-        body[0]["loop_begin"], body[-1]["loop_end"] = 1, 1
-        body[-1]["step"] = int(rng.integers(1, 9))
-        kernel += body
-    kernel += some(0, 3)
-    for uop in kernel:
-        uop["offset"] = 0 if by_strips else int(rng.choice([0, 0, 0, 1, 2, 7]))
-    if rng.random() < 0.1 and once:
-        kernel = once
-    kernel[-1]["last"] = 1
-    return kernel, formats
+        body[0] = replace(body[0], loop_begin=True)
+        body[-1] = replace(body[-1], loop_end=True, step=int(rng.integers(1, 9)))
+        uops += some(0, 3) + body
+    uops += some(0, 3)
+    return kernel(written_first(rng, once if once and rng.random() < 0.1 else uops))
 
 
-def random_fields(rng, core: Core) -> dict[str, int]:
-    fields = {f.name: 0 for f in LAYOUT["vector"]}
+def written_first(rng: np.random.Generator, uops: list[Uop]) -> list[Uop]:
+    """``uops`` with registers replaced so that each is written before it is read; the first one loads one from memory."""
+    first = uops[0]
+    marks = {name: getattr(first, name) for name in ("offset", "once", "loop_begin", "loop_end", "step")}
+    made = [Uop(op="move", a_kind=2, to_en=True, to=first.to, **marks)]
+    for u in uops[1:]:
+        known = [m.to for m in made if m.to_en]
+        registers = {n: int(rng.choice(known)) for n in ("a_reg", "b_reg", "c_reg")}
+        used = {"a_reg": u.a_kind in (0, 3), "b_reg": u.b in ("register", "exchange"), "c_reg": u.c == "register"}
+        made.append(replace(u, **{name: registers[name] for name, count in used.items() if count}))
+    return made
+
+
+def random_fields(rng: np.random.Generator, core: Core, by_strips: int) -> Fields:
     rows, strips = int(rng.integers(1, 20)), int(rng.integers(1, 12))
     columns = strips * core.lanes
+    fields = {f.name: 0 for f in LAYOUT["vector"]}
     for stream in range(4):
-        fields[f"stream{stream}"] = int(rng.integers(0, MEMORY))
+        fields[f"stream{stream}"] = int(rng.integers(0, 600)) + (stream >= 2) * (MEMORY + int(rng.integers(0, 1 << 14)))
         fields[f"pitch{stream}"] = int(rng.integers(0, 300))
+        fields["formats"] |= int(rng.integers(0, 2 if stream < 2 else 3)) << 2 * stream
     return fields | {
         "rows": rows,
         "strips": strips,
         "columns": int(rng.integers(max(columns - 2 * core.lanes, 1), columns + 1)),
         "valid": int(rng.integers(0, columns + 2)),
         "fixed": int(rng.integers(0, 16)) & int(rng.integers(0, 16)),
-        "by_strips": int(rng.random() < 0.5),
+        "by_strips": by_strips,
         "causal": int(rng.random() < 0.5),
         "zero_point": int(rng.integers(-128, 128)),
         "bank": int(rng.integers(0, 2)),
-        "acc": int(rng.integers(0, core.accumulator_rows // 2)),
-        "acc_step": int(rng.integers(0, core.accumulator_rows // 2)),
+        "acc": int(rng.integers(0, 40)),
+        "acc_step": int(rng.integers(0, 16)),
     }
 
 
-def packed(fields: dict[str, int], layout) -> int:
-    """An integer of fields side by side."""
+def packed(fields: Fields) -> int:
+    """The payload: fields side by side."""
     value = at = 0
-    for f in layout:
+    for f in LAYOUT["vector"]:
         value |= (fields[f.name] & ((1 << f.bits) - 1)) << at
         at += f.bits
     return value
@@ -289,34 +290,35 @@ class Script:
         self.core, self.at = core, 0
         self.events: dict[str, dict[int, int]] = {}
 
-    def put(self, cycle: int, **values: int) -> None:
+    def put(self, **values: int) -> None:
+        """Inputs of the next cycle."""
         for name, value in values.items():
-            self.events.setdefault(name, {})[cycle] = value
+            self.events.setdefault(name, {})[self.at] = value
+        self.at += 1
 
     def fill(self, which: int, content: bytes) -> None:
+        """Writes memory 0 (read by streams) or 1 (accumulators)."""
         width = 4 * self.core.lanes
         for address in range(0, len(content), width):
             data = int.from_bytes(content[address : address + width], "little")
-            self.put(self.at, fill=1 << which, fill_address=address, fill_data=data)
-            self.at += 1
+            self.put(fill=1 << which, fill_address=address, fill_data=data)
 
-    def kernel(self, kernel: list[dict[str, int]], first: int) -> None:
+    def kernel(self, image: bytes, first: int) -> None:
+        """Writes micro-operations at a slot that begins a beat."""
         width = self.core.bus_bytes
-        image = b"".join(packed(uop, UOP).to_bytes(16, "little") for uop in kernel)
-        image = bytes(-first * 16 % width * 0) + image + bytes(-len(image) % width)
-        for address in range(0, len(image), width):
-            data = int.from_bytes(image[address : address + width], "little")
-            self.put(self.at, kernel_en=1, kernel_address=first * 16 + address, kernel_data=data)
-            self.at += 1
+        for at in range(0, len(image), width):
+            data = int.from_bytes(image[at : at + width], "little")
+            self.put(kernel_en=1, kernel_address=first * UOP_BYTES + at, kernel_data=data)
 
-    def arrays(self, streamed: Streamed) -> dict[str, np.ndarray]:
+    def run(self, bench: Streamed) -> dict[str, np.ndarray]:
+        """The outputs of every cycle."""
         arrays = {}
         for name, events in self.events.items():
-            width = -(-streamed.fields[name][1] // 8)
+            width = -(-bench.fields[name][1] // 8)
             arrays[name] = np.zeros((self.at, width), np.uint8)
             for cycle, value in events.items():
                 arrays[name][cycle] = np.frombuffer(value.to_bytes(width, "little"), np.uint8)
-        return arrays
+        return bench.run(self.at, **arrays)
 
 
 def small_core(rows: int, cols: int, lanes: int, bus_bytes: int) -> Core:
@@ -327,71 +329,156 @@ def small_core(rows: int, cols: int, lanes: int, bus_bytes: int) -> Core:
         bus_bytes=bus_bytes,
         weight_rows_per_cycle=-(-bus_bytes // cols),
         scratchpad_bytes=1 << 16,
-        scratchpad_banks=4,
-        accumulator_rows=32,
+        scratchpad_banks=2,
+        accumulator_rows=256,
     )
 
 
 CORES = {
     "4x4": small_core(4, 4, 4, 16),
     "8x12": small_core(8, 12, 4, 32),
-    "8x8": small_core(8, 8, 8, 16),
     "16x32": small_core(16, 32, 16, 64),
     "32x96": small_core(32, 96, 32, 32),
 }
 
 
-def memories(rng, core: Core) -> Model:
+def random_state(rng: np.random.Generator, core: Core) -> State:
     """Numbers of moderate size, some special ones among them."""
+    state = State(core)
     words = float32.bits(rng.normal(0, 30, MEMORY // 4)).copy()
     words[::17] = rng.integers(0, 1 << 32, len(words[::17]), dtype=np.uint32)
-    sums = rng.integers(-300, 300, (2, core.accumulator_rows, core.chunks, core.lanes), dtype=np.int32)
-    sums.reshape(-1)[::5] = rng.integers(-(1 << 31), 1 << 31, len(sums.reshape(-1)[::5]))
-    tables = float32.bits(rng.normal(size=512)).copy()
-    tables[::9] = rng.integers(0, 1 << 32, len(tables[::9]), dtype=np.uint32)
-    tables[:4] = (0x7F800001, 0xFFFFFFFF, 0x80000001, 1)
-    return Model(core, words.view(np.uint8), sums, tables)
+    state.spad[:MEMORY] = words.view(np.uint8)
+    state.accumulators[:] = rng.integers(-300, 300, state.accumulators.shape)
+    state.accumulators[..., ::5] = rng.integers(-(1 << 31), 1 << 31, state.accumulators[..., ::5].shape)
+    state.tables[:] = float32.bits(rng.normal(size=512))
+    state.tables[::9] = rng.integers(0, 1 << 32, len(state.tables[::9]), dtype=np.uint32)
+    state.tables[:4] = (0x7F800001, 0xFFFFFFFF, 0x80000001, 1)
+    return state
 
 
 @pytest.mark.parametrize("name", CORES)
 def test_random_kernels(name: str) -> None:
     core = CORES[name]
     rng = np.random.default_rng(list(CORES).index(name))
-    model, script = memories(rng, core), Script(core)
-    script.fill(0, model.memory.tobytes())
-    script.fill(1, model.accumulators.tobytes())
-    for entry, value in enumerate(model.tables):
-        script.put(script.at + entry, table_en=1, table_address=entry, table_data=int(value))
-    script.at += len(model.tables)
-    model.tables = float32.canonical(model.tables)
+    state, script = random_state(rng, core), Script(core)
+    script.fill(0, state.spad[:MEMORY].tobytes())
+    script.fill(1, state.accumulators.tobytes())
+    for entry, value in enumerate(state.tables):
+        script.put(table_en=1, table_address=entry, table_data=int(value))
+    state.written(1)
     wanted, done = [], []
     for _ in range(40):
-        fields = random_fields(rng, core)
-        kernel, fields["formats"] = random_kernel(rng, core, fields["by_strips"])
-        align = core.bus_bytes // 16
-        fields["kernel"] = int(rng.integers(0, core.kernel_slots - len(kernel) - align)) // align * align
-        script.kernel(kernel, fields["kernel"])
-        slots, writes = model.run(fields, kernel)
+        by_strips = int(rng.random() < 0.5)
+        uops, fields = random_kernel(rng, core, by_strips), random_fields(rng, core, by_strips)
+        align = core.bus_bytes // UOP_BYTES
+        first = int(rng.integers(0, core.kernel_slots - len(uops) - align)) // align * align
+        fields["kernel"] = first
+        image = b"".join(u.encode() for u in uops)
+        script.kernel(image, first)
+        state.kernels[first : first + len(uops)] = np.frombuffer(image, np.uint8).reshape(-1, UOP_BYTES)
+        state.written(2)
         start = script.at
-        script.put(start, start=1, payload=packed(fields, LAYOUT["vector"]))
-        first = start + core.vector_start_cycles
-        wanted += [(first + at + 13, *rest) for at, *rest in writes]
-        done.append(first + GROUP * slots - 1 + core.vector_drain_cycles)
-        script.at = done[-1] + 1
+        time = vector_time(core, vector_slots(uops, fields), start)
+        script.put(start=1, payload=packed(fields))
+        script.at = time.ready
+        done.append(time.done)
+        registers, memory = state.registers.copy(), state.spad.copy()
+        writes = list(Model(state).run(fields, uops))
+        wanted += [(start + core.vector_start_cycles + WRITE_STAGE + 1 + at, *rest) for at, *rest in writes]
+        # The instruction set's own meaning agrees with the model.
+        by_model = state.registers.copy()
+        state.registers[:] = registers
+        execute(state, "vector", fields)
+        for _, address, content in writes:
+            memory[address : address + len(content)] = np.frombuffer(content, np.uint8)
+        assert (state.spad == memory).all()
+        assert (state.registers == by_model).all()
     script.at += 4
-    bench = Streamed(Bench(core))
-    got = bench.run(script.at, **script.arrays(bench))
+    got = script.run(bench(name))
     assert not got["error"].any()
     assert np.flatnonzero(got["done"]).tolist() == done
-    written = [
-        (
-            int(t),
-            int(got["write_address"][t]),
-            int(got["write_count"][t]),
-            got["write_data"][t].tobytes()[: int(got["write_count"][t])],
-        )
-        for t in np.flatnonzero(got["write_en"])
-    ]
-    for one, other in zip(written, wanted, strict=False):
-        assert one == other
+    written = []
+    for t in np.flatnonzero(got["write_en"]).tolist():
+        written.append((t, int(got["write_address"][t]), got["write_data"][t].tobytes()[: int(got["write_count"][t])]))
     assert len(written) == len(wanted)
+    for one, other in zip(written, wanted, strict=True):
+        assert one == other
+
+
+@cache
+def bench(name: str) -> Streamed:
+    return Streamed(Bench(CORES[name]))
+
+
+PLAIN: Fields = {f.name: 0 for f in UOP} | {"op": UOPS["move"], "to_en": 1}
+WRONG = {
+    "no last": ([PLAIN] * 4, {"kernel": 252}),
+    "loop in a loop": ([PLAIN | {"loop_begin": 1}, PLAIN | {"loop_begin": 1, "loop_end": 1, "step": 1, "last": 1}], {}),
+    "end without a loop": ([PLAIN | {"loop_end": 1, "step": 1, "last": 1}], {}),
+    "last in a loop": ([PLAIN | {"loop_begin": 1}, PLAIN | {"last": 1}], {}),
+    "step 0": ([PLAIN | {"loop_begin": 1, "loop_end": 1, "last": 1}], {}),
+    "step 9": ([PLAIN | {"loop_begin": 1, "loop_end": 1, "step": 9, "last": 1}], {}),
+    "once in a loop": ([PLAIN | {"loop_begin": 1, "once": 1, "loop_end": 1, "step": 1, "last": 1}], {}),
+    "once behind another": ([PLAIN, PLAIN | {"once": 1, "last": 1}], {}),
+    "no such operation": ([PLAIN | {"op": 10, "last": 1}], {}),
+    "exchange beyond the lanes": ([PLAIN | {"op": 0, "b_kind": 3, "b_xor": 2, "last": 1}], {}),
+    "offset by strips": ([PLAIN | {"offset": 1, "last": 1}], {"by_strips": 1}),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_malformed_kernel(case: str) -> None:
+    uops, changes = WRONG[case]
+    script = Script(CORES["4x4"])
+    fields = {f.name: 0 for f in LAYOUT["vector"]} | {"rows": 20, "strips": 5, "columns": 20} | changes
+    image = b"".join(sum(u[f.name] << f.at for f in UOP).to_bytes(UOP_BYTES, "little") for u in uops)
+    script.kernel(image, fields["kernel"])
+    script.put(start=1, payload=packed(fields))
+    start, script.at = script.at, script.at + 60
+    got = script.run(bench("4x4"))
+    errors = np.flatnonzero(got["error"])
+    # Where the micro-operation's slot is in its second cycle.
+    number = next(i for i, u in enumerate(uops) if case in ("no last", "last in a loop") or u is uops[-1])
+    number = {"no last": 3, "last in a loop": 1}.get(case, number)
+    assert errors.tolist() == [start + 2 + 8 * number]
+    assert got["error_code"][errors[0]] == 12
+    assert got["idle"][errors[0] + 1] == 1
+    assert not got["done"].any()
+
+
+@pytest.mark.parametrize("changes", [{"rows": 0}, {"strips": 0}, {"formats": 3 << 2}])
+def test_illegal_fields(changes: Fields) -> None:
+    script = Script(CORES["4x4"])
+    fields = {f.name: 0 for f in LAYOUT["vector"]} | {"rows": 1, "strips": 1} | changes
+    script.put(start=1, payload=packed(fields))
+    script.at += 40
+    got = script.run(bench("4x4"))
+    assert np.flatnonzero(got["error"]).tolist() == [1]
+    assert got["error_code"][1] == 2
+    assert not got["done"].any()
+    assert not got["write_en"].any()
+
+
+def test_stop() -> None:
+    """Nothing is written once ``stop`` has been high for a cycle, and nothing is done."""
+    script = Script(CORES["4x4"])
+    fields = {f.name: 0 for f in LAYOUT["vector"]} | {"rows": 64, "strips": 8, "columns": 32}
+    uop = Uop(op="move", write_en=True, loop_begin=True, loop_end=True, step=1, last=True)
+    script.kernel(uop.encode(), 0)
+    script.put(start=1, payload=packed(fields))
+    script.at += 100
+    for _ in range(20):
+        script.put(stop=1)
+    script.at += 100
+    got = script.run(bench("4x4"))
+    stopped = min(script.events["stop"])
+    assert got["write_en"][20:stopped].all()
+    assert not got["write_en"][stopped + 1 :].any()
+    assert not got["done"].any()
+    assert got["idle"][stopped + 1 :].all()
+    assert not got["ready"][stopped + 1 : stopped + 20].any()
+
+
+@pytest.mark.parametrize("name", ["8x12", "16x32"])
+def test_lint(name: str) -> None:
+    assert not lint(verilog(Vector(CORES[name]), "vector"), "vector")

@@ -7,7 +7,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from presilicon.isa.layout import UOP, UOP_BITS
+from presilicon.isa.layout import UOP, UOP_BITS, UOPS
 from presilicon.rtl.engine import payload
 from presilicon.rtl.sram import Sram
 from presilicon.template import GROUP, Core
@@ -110,7 +110,9 @@ class Kernel(wiring.Component):
         bad_step = uop.loop_end & ((self.passes == 0) | (self.passes > GROUP))
         bad_once = uop.once & (inside | ~prefix)
         beyond = ~done & ~self.again & (pc == slots - 1)
-        m.d.comb += self.wrong.eq(self.turn & (bad_loop | bad_step | bad_once | beyond))
+        bad_exchange = (uop.b_kind == 3) & (uop.b_xor >= exact_log2(self.core.lanes))
+        bad_fields = (uop.op > max(UOPS.values())) | uop.unused.any() | (fields.by_strips & uop.offset.any()) | bad_exchange
+        m.d.comb += self.wrong.eq(self.turn & (bad_loop | bad_step | bad_once | beyond | bad_fields))
         with m.If(self.turn):
             m.d.sync += [
                 prefix.eq(prefix & uop.once),
