@@ -173,8 +173,9 @@ class Scratchpad(wiring.Component):
         m = Module()
         banks = [place(m, Bank(self.core), "scratchpad_bank", f"bank_{b}") for b in range(self.core.scratchpad_banks)]
         requests = {port: self._request(m, port) for port in PORTS}
+        data = [self._folded(m, bank.data, f"bank_{b}") for b, bank in enumerate(banks)]
         for number, port in enumerate(READS):
-            self._read(m, number, port, requests[port], banks)
+            self._read(m, number, port, requests[port], banks, data)
         for number, port in enumerate(WRITES):
             self._write(m, number, port, requests[port], banks)
         self._errors(m, requests)
@@ -212,8 +213,21 @@ class Scratchpad(wiring.Component):
         beyond = getattr(self, f"{port}_en") & ((address + count) > core.scratchpad_bytes)
         return _Request(access, list(even), list(odd), even | odd, beyond)
 
-    def _read(self, m: Module, number: int, port: str, request: _Request, banks: list[Bank]) -> None:
-        """Gathers the lanes of the port's banks, then rotates."""
+    def _folded(self, m: Module, row: Value, name: str) -> dict[int, Value]:
+        """A bank's lanes, and folded to fewer: of those equal modulo a port's width the access has one, the others are 0."""
+        lanes, folded = self.core.width_bytes, {self.core.width_bytes: row}
+        least = min(rounded(port_bytes(self.core)[port]) for port in READS)
+        while lanes > least:
+            lanes //= 2
+            half = Signal(8 * lanes, name=f"{name}_{lanes}")
+            m.d.comb += half.eq(folded[2 * lanes][: 8 * lanes] | folded[2 * lanes][8 * lanes :])
+            folded[lanes] = half
+        return folded
+
+    def _read(
+        self, m: Module, number: int, port: str, request: _Request, banks: list[Bank], data: list[dict[int, Value]]
+    ) -> None:
+        """Gathers what the port's banks read, then rotates."""
         width = port_bytes(self.core)[port]
         lanes = rounded(width)
         for bank, even, odd in zip(banks, request.even, request.odd, strict=True):
@@ -223,11 +237,8 @@ class Scratchpad(wiring.Component):
         row = register(f"{port}_row", 8 * lanes)
         with m.If(request.touches.any()):
             m.d.sync += first[0].eq(request.access.first)
-        gathered = Signal(8 * self.core.width_bytes, name=f"{port}_gathered")
-        m.d.comb += gathered.eq(any_of([where(source[i], bank.data) for i, bank in enumerate(banks)]))
         with m.If(source.any()):
-            # Of the lanes equal modulo the port's width the access has one; the others are 0.
-            m.d.sync += row.eq(any_of([gathered.word_select(i, 8 * lanes) for i in range(self.core.width_bytes // lanes)]))
+            m.d.sync += row.eq(any_of([where(source[i], words[lanes]) for i, words in enumerate(data)]))
             m.d.sync += first[1].eq(first[0])
         out = register(f"{port}_out", 8 * width)
         with m.If(active):
