@@ -44,6 +44,7 @@ def capacity(model: str, as_json: bool, **options: Any) -> None:
         deployed = deployer(model, options, typical_lengths(workload.requests_at(1.0, seed)))
         fleet = fleet_of(deployed(options["chips"]), options, options["replicas"])
         found = highest_rate(fleet, lambda rate: workload.requests_at(rate, seed), workload.slo, told=progress)
+        assert found is not None
     else:
         requests = workload.load(seed)
         found = fewest_chips(

@@ -85,12 +85,13 @@ def highest_rate(
     *,
     share: float = SHARE,
     resolution: float = RESOLUTION,
+    beyond: float = 0.0,
     told: Told | None = None,
-) -> Capacity:
+) -> Capacity | None:
     """The highest mean rate at which ``share`` of the requests meet the SLO, found to ``resolution`` of itself.
 
-    It is one that the replicas can keep up: a run of finite length lets more through. WorkloadError where none meets the SLO,
-    saying what can be met.
+    It is one that the replicas can keep up: a run of finite length lets more through. None where it is not above ``beyond``.
+    WorkloadError where none meets the SLO, saying what can be met.
     """
     _require(slo)
     given = requests_at(1.0)
@@ -107,6 +108,8 @@ def highest_rate(
         return report if good else None
 
     most = rate = saturated_per_s(fleet.deployment, given) * fleet.replicas
+    if most <= beyond:
+        return None
     best: tuple[float, ReplayReport] | None = None
     low, high = 0.0, np.inf
     while rate > 1e-9 * most:
@@ -115,6 +118,8 @@ def highest_rate(
             best, low = (rate, found), rate
         else:
             high = rate
+        if high <= beyond:
+            return None
         if low >= most or high - low <= resolution * high:
             break
         rate = (low + high) / 2.0 if low else high / 1.5

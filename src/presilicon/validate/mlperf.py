@@ -111,17 +111,16 @@ def _language_value(setting: Setting, b: Benchmark, formats: Formats, row: Mappi
     total = int(row["total_accelerators"])
     model = frontend.load(b.language_model)
     experts = any(type(block.feed_forward).__name__ == "Experts" for block in model.blocks)  # type: ignore[union-attr]
-    best: float | None = None
     single = row["scenario"] == "SingleStream"
-    for p in groupings(experts, total):
+    best = None if single else _best_served(setting, b.name, formats, experts, total, row["scenario"])
+    for p in groupings(experts, total) if best is None else ():
         times = token_times(setting, b.name, formats, p)
         if times is None:
             continue
         replicas = total // p.chips
         if best is not None and not single and times.steady_tokens_per_s(b.output_tokens) * replicas < best:
             continue  # no scenario gives more than a steady stream
-        served = _served(setting, b.name, formats, p, row["scenario"]) if not single else None
-        value = _language_scenario(times, b, row["scenario"], replicas) if served is None else served * replicas
+        value = _language_scenario(times, b, row["scenario"], replicas)
         if value > 0:
             best = value if best is None else (min(best, value) if single else max(best, value))
     best = best or _one_at_a_time(setting, b, formats, row, experts)
@@ -131,16 +130,29 @@ def _language_value(setting: Setting, b: Benchmark, formats: Formats, row: Mappi
 
 
 @lru_cache(maxsize=4096)
-def _served(setting: Setting, name: str, formats: Formats, p: Parallelism, kind: str) -> float | None:
-    """Tokens a second of one replica under bounds on TTFT and TPOT; None where the scenario has none, or beams are searched.
+def _best_served(
+    setting: Setting, name: str, formats: Formats, experts: bool, total: int, kind: str
+) -> float | None:
+    """Tokens a second of a system under bounds on TTFT and TPOT, shared the way that gives most; None where none holds them.
 
-    The replay's scheduler keeps no beams: rows with them are judged by ``scenario.token_server_per_s``.
+    None as well where the scenario has no such bounds, or beams are searched, which the replay's scheduler does not:
+    ``scenario.token_server_per_s`` judges those.
     """
-    b, times = benchmarks()[name], token_times(setting, name, formats, p)
+    b = benchmarks()[name]
     ttft, tpot = b.bound_s(kind.lower(), "ttft"), b.bound_s(kind.lower(), "tpot")
-    if times is None or ttft is None or tpot is None or b.beams > 1:
+    if ttft is None or tpot is None or b.beams > 1:
         return None
-    return server_tokens_per_s(setting.machine(), chips.load(setting.chip), b, formats, p, times.most, Slo(ttft, tpot))
+    ways = [(p, token_times(setting, name, formats, p)) for p in groupings(experts, total)]
+    fitting = [(p, times, times.steady_tokens_per_s(b.output_tokens) * (total // p.chips)) for p, times in ways if times]
+    best = 0.0
+    for p, times, steady in sorted(fitting, key=lambda way: -way[2]):
+        if steady < best:
+            break
+        replicas, chip = total // p.chips, chips.load(setting.chip)
+        slo = Slo(ttft, tpot)
+        value = server_tokens_per_s(setting.machine(), chip, b, formats, p, times.most, slo, best / replicas)
+        best = max(best, value * replicas)
+    return best or None
 
 
 def _one_at_a_time(setting: Setting, b: Benchmark, formats: Formats, row: Mapping[str, Any], experts: bool) -> float | None:
