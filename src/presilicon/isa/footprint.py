@@ -99,11 +99,11 @@ def _matmul(core: Core, f: Fields, uops: Sequence[Uop]) -> Iterator[Access]:
     blocks, run = k1 * kb, (kb - 1) * core.rows + f["tail"]
     nest = (f["m0"], f["x_stride0"]), (f["m1"], f["x_stride1"]), (k1, f["k_stride1"])
     yield Access("scratchpad", f["x"], run, nest, port="x")
-    # Rows beyond a tail and a tile's padding are read, but count for nothing.
+    # Rows beyond a tail, and a tile's padding before the next, are read or skipped, but count for nothing.
     if mode in (PACKED, INT4):
         half = 1 + (mode == INT4)
         tile, row = tile_bytes(core) // half, core.cols // half
-        yield Access("scratchpad", w, blocks * tile, data=False, port="w")
+        yield Access("scratchpad", w, (blocks - 1) * tile + core.rows * row, data=False, port="w")
         if kb > 1:
             yield Access("scratchpad", w, core.rows * row, ((kb - 1, tile), (k1, kb * tile)), port="w")
         yield Access("scratchpad", w + (kb - 1) * tile, f["tail"] * row, ((k1, kb * tile),), port="w")
