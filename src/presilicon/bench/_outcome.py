@@ -13,6 +13,8 @@ from presilicon.units import si
 # A server whose run LoadGen does not accept is tried again at this share of the rate, so many times in all.
 SLOWER, ATTEMPTS = 0.98, 4
 Drive = Callable[..., Run]
+Told = Callable[[], None]
+"""Called for each run in virtual time of a search."""
 
 
 @dataclass(frozen=True, slots=True)

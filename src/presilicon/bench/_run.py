@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 from presilicon.bench import _batch_run, _loadgen, _token_run
@@ -18,6 +19,8 @@ from presilicon.estimate.intervals import interval
 from presilicon.units import si
 
 DEFAULT_SECONDS = 10.0
+# Runs that a search of a server's rate takes, about.
+SEARCHED = 12
 # Answers that are late by this share of the median latency say that the machine had other things to do.
 BUSY = 0.02
 Progress = Callable[[str, int, int], None]
@@ -85,7 +88,7 @@ def bench(
     if out is not None:
         require_free(out)
     if virtual:
-        result = _result(system, scenario, bounds, _in_virtual_time(system, scenario, bounds, rate_per_s))
+        result = _result(system, scenario, bounds, _in_virtual_time(system, scenario, bounds, rate_per_s, progress))
         if out is not None:
             with folder_for(out) as folder:
                 write(folder, result)
@@ -118,10 +121,23 @@ def _result(system: System | TokenSystem, scenario: str, bounds: Bounds | None, 
     )
 
 
-def _in_virtual_time(system: System | TokenSystem, scenario: str, bounds: Bounds | None, rate: float | None) -> Outcome:
+def _searching(progress: Progress) -> Callable[[], None]:
+    """Progress of a search, whose length is known about."""
+    runs = count(1)
+
+    def told() -> None:
+        done = next(runs)
+        progress("Virtual time", done, max(done, SEARCHED))
+
+    return told
+
+
+def _in_virtual_time(
+    system: System | TokenSystem, scenario: str, bounds: Bounds | None, rate: float | None, progress: Progress
+) -> Outcome:
     if isinstance(system, TokenSystem):
-        return _token_run.in_virtual_time(system, scenario, bounds, rate)
-    return _batch_run.in_virtual_time(system, scenario, bounds, rate)
+        return _token_run.in_virtual_time(system, scenario, bounds, rate, _searching(progress))
+    return _batch_run.in_virtual_time(system, scenario, bounds, rate, _searching(progress))
 
 
 def _with_loadgen(
@@ -143,9 +159,9 @@ def _with_loadgen(
 
     done: Driven
     if isinstance(system, TokenSystem):
-        done = _token_run.driven(system, scenario, bounds, rate, seconds, drive)
+        done = _token_run.driven(system, scenario, bounds, rate, seconds, drive, _searching(progress))
     else:
-        done = _batch_run.driven(system, scenario, bounds, rate, seconds, drive)
+        done = _batch_run.driven(system, scenario, bounds, rate, seconds, drive, _searching(progress))
     run, notes = done.run, done.notes
     if run.overhead_s["p99"] > BUSY * done.plan.scale * run.measured.percentiles["p50"]:
         late = si(run.overhead_s["p99"], "s")

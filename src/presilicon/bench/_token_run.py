@@ -8,7 +8,7 @@ from typing import Any
 
 from presilicon.bench import _token_plans, _tokens
 from presilicon.bench._loadgen import Plan
-from presilicon.bench._outcome import SLOWER, Drive, Driven, Outcome, accepted
+from presilicon.bench._outcome import SLOWER, Drive, Driven, Outcome, Told, accepted
 from presilicon.bench._rules import Bounds
 from presilicon.bench._tokens import TokenSystem
 from presilicon.bench._virtual import Measured
@@ -25,19 +25,21 @@ def _more(system: TokenSystem, way: Deployment, scenario: str) -> Mapping[str, A
             "output_tokens": system.output_tokens}  # fmt: skip
 
 
-def _at_rate(system: TokenSystem, rate: float, bounds: Bounds, requests: int) -> _tokens.FoundWay:
-    """A fixed rate: the first way that is valid, else the one with most chips a replica, which answers soonest."""
+def _found(system: TokenSystem, rate: float | None, bounds: Bounds, requests: int, told: Told) -> _tokens.FoundWay:
+    """The rate found; or a fixed one, on the first way that is valid, else on the one that answers soonest (the last)."""
+    if rate is None:
+        return _tokens.find_rate(system, bounds, requests, told)
     for way in system.ways:
         if _tokens.server(system, way, rate, bounds, requests).valid:
             return _tokens.FoundWay(rate, way)
     return _tokens.FoundWay(rate, system.ways[-1])
 
 
-def in_virtual_time(system: TokenSystem, scenario: str, bounds: Bounds | None, rate: float | None) -> Outcome:
+def in_virtual_time(system: TokenSystem, scenario: str, bounds: Bounds | None, rate: float | None, told: Told) -> Outcome:
     """A scenario in virtual time."""
     requests = _tokens.requests_of(system)
     if bounds is not None:
-        found = _tokens.find_rate(system, bounds, requests) if rate is None else _at_rate(system, rate, bounds, requests)
+        found = _found(system, rate, bounds, requests, told)
         measured, way = _tokens.server(system, found.way, found.rate_per_s, bounds, requests), found.way
     elif scenario == "offline":
         measured, way = _tokens.offline(system, _tokens.offline_requests(system))
@@ -47,11 +49,11 @@ def in_virtual_time(system: TokenSystem, scenario: str, bounds: Bounds | None, r
 
 
 def driven(
-    system: TokenSystem, scenario: str, bounds: Bounds | None, rate: float | None, seconds: float, drive: Drive
+    system: TokenSystem, scenario: str, bounds: Bounds | None, rate: float | None, seconds: float, drive: Drive, told: Told
 ) -> Driven:
     """A scenario with LoadGen, for about ``seconds``."""
     if bounds is not None:
-        return _server(system, bounds, rate, seconds, drive)
+        return _server(system, bounds, rate, seconds, drive, told)
     if scenario == "offline":
         _, way = _tokens.offline(system, _tokens.offline_requests(system))
         expected, _ = _tokens.offline(system, _token_plans.requests_of(system, way), (way,))
@@ -61,9 +63,9 @@ def driven(
     return Driven(plan, drive(plan), expected, _notes(system), _more(system, way, scenario))
 
 
-def _server(system: TokenSystem, bounds: Bounds, rate: float | None, seconds: float, drive: Drive) -> Driven:
+def _server(system: TokenSystem, bounds: Bounds, rate: float | None, seconds: float, drive: Drive, told: Told) -> Driven:
     whole = _tokens.requests_of(system)
-    found = _tokens.find_rate(system, bounds, whole) if rate is None else _at_rate(system, rate, bounds, whole)
+    found = _found(system, rate, bounds, whole, told)
     requests, asked = _token_plans.requests_of(system, found.way), found.rate_per_s
     while (
         rate is None and not _tokens.server(system, found.way, asked, bounds, requests).valid and asked > found.rate_per_s / 2
