@@ -1,5 +1,6 @@
 """Replicas, routing, waiting, speculation and the clock."""
 
+import gc
 import threading
 import time
 
@@ -167,3 +168,19 @@ def test_text_of_another_source() -> None:
     assert found["system_fingerprint"] == "presilicon-echo"
     assert found["presilicon"]["text"] == "echo"
     assert "note" not in found["presilicon"]
+
+
+def test_nothing_is_kept_of_what_is_over(serve) -> None:
+    live = serve(speedup=1e5)
+
+    def kept() -> int:
+        gc.collect()
+        return sum(
+            type(one).__name__ in ("Answer", "Exchange", "Reply", "RequestResponseCycle", "Task") for one in gc.get_objects()
+        )
+
+    live.chat()
+    before = kept()
+    for number in range(200):
+        live.chat(stream=bool(number % 2))
+    assert kept() < before + 50  # of 200; tasks of other endpoints come and go
