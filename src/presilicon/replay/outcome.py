@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from presilicon.economics import Operation, defaults, usd_per_hour
 from presilicon.errors import WorkloadError
+from presilicon.replay.decoding import Id
 from presilicon.replay.fleet import Fleet
 from presilicon.replay.requests import Refusal, Request, Slo
-from presilicon.replay.scheduler import Id, Run, Scheduler
+from presilicon.replay.scheduler import Run, Scheduler
 
 Floats = NDArray[np.float64]
 PERCENTILES = (50, 90, 99)

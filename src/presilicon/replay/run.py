@@ -10,10 +10,11 @@ from time import perf_counter
 
 from presilicon.economics import Operation
 from presilicon.errors import WorkloadError
+from presilicon.replay.decoding import Id
 from presilicon.replay.fleet import Fleet, Router
 from presilicon.replay.outcome import Ledger, ReplayReport
 from presilicon.replay.requests import Refusal, Request, Slo
-from presilicon.replay.scheduler import Id, Scheduler
+from presilicon.replay.scheduler import Scheduler
 
 Progress = Callable[[int, int], None]
 # Events between two calls of the progress function.
