@@ -48,7 +48,7 @@ class StreamAddresses(wiring.Component):
         m = Module()
         lanes, fields = self.core.lanes, self.fields
         pitch = Array(fields[f"pitch{s}"] for s in range(STREAMS))
-        bases = Array(Signal(BITS, name=f"base_{s}") for s in range(STREAMS))
+        bases = Array(Signal(BITS, name=f"base_{s}", reset_less=True) for s in range(STREAMS))
 
         def narrow(stream: Value) -> Value:
             return fields.formats.word_select(stream, 2) == INT8
@@ -58,7 +58,7 @@ class StreamAddresses(wiring.Component):
             along = Mux(fields.fixed.bit_select(stream, 1), 0, Mux(narrow(stream), lanes, 4 * lanes))
             return Mux(fields.by_strips, along, pitch[stream])
 
-        strip_1, advance = Signal(COUNT_BITS), Signal()
+        strip_1, advance = Signal(COUNT_BITS, reset_less=True), Signal()
         stream, strip = Signal(2), Signal(COUNT_BITS)
         offset, increment, total = Signal(BITS), Signal(BITS), Signal(BITS)
         m.d.comb += [
@@ -69,7 +69,7 @@ class StreamAddresses(wiring.Component):
             increment.eq(Mux(fields.by_strips, pitch[stream], pitch[stream] << 3)),
             total.eq(bases[stream] + Mux(self.index < 2, offset, increment)),
         ]
-        first_write, held_write = Signal(BITS), Signal(BITS)
+        first_write, held_write = Signal(BITS, reset_less=True), Signal(BITS, reset_less=True)
         m.d.sync += strip_1.eq(self.strip)
         m.d.sync += self.read.eq(Mux(self.index == 0, total, self.read + step(self.read_stream)))
         with m.If(self.index == 1):

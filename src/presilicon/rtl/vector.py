@@ -63,7 +63,7 @@ class Vector(wiring.Component):
     def elaborate(self, platform: object) -> Elaboratable:
         """Engine interface, and what happens in stages 0, 1 and 13; the lanes and their control are methods."""
         m = Module()
-        fields = Signal(payload("vector"))
+        fields = Signal(payload("vector"), reset_less=True)
         begun, busy, drain = Signal(), Signal(), Signal(range(self.core.vector_drain_cycles + 1))
         m.submodules.kernel = kernel = Kernel(self.core)
         illegal = (fields.rows == 0) | (fields.strips == 0)
@@ -206,8 +206,8 @@ class Vector(wiring.Component):
         ]
         masked_5 = stages.uop(LANE + 2, uop.masked, "masked")
         counted_5 = stages.late(2, counted_3, "counted_5")
-        masked_6, table = Signal(lanes), Signal(32)
-        table_en, table_address = Signal(), Signal(9)
+        masked_6, table = Signal(lanes, reset_less=True), Signal(32, reset_less=True)
+        table_en, table_address = Signal(), Signal(9, reset_less=True)
         m.d.sync += [
             masked_6.eq(Cat(masked_5 & (counted_5 <= lane) for lane in range(lanes))),
             table.eq(canonical(self.table_data)),
@@ -239,10 +239,13 @@ class Vector(wiring.Component):
         narrow = stages.format(stages.uop(WRITE_STAGE, uop.write_stream, "write_stream")) == INT8
         count = stages.late(WRITE_STAGE - LANE, written_3, "written_12")
         m.d.sync += self.write_en.eq(stages.active(WRITE_STAGE) & write & (count != 0) & ~stop)
+        write_count = Signal.like(self.write_count, name="write_count", reset_less=True)
+        write_data = Signal.like(self.write_data, name="write_data", reset_less=True)
+        m.d.comb += [self.write_count.eq(write_count), self.write_data.eq(write_data)]
         with m.If(write):
             m.d.sync += [
-                self.write_count.eq(Mux(narrow, count, count << 2)),
-                self.write_data.eq(Mux(narrow, Cat(lane.byte for lane in placed), Cat(lane.word for lane in placed))),
+                write_count.eq(Mux(narrow, count, count << 2)),
+                write_data.eq(Mux(narrow, Cat(lane.byte for lane in placed), Cat(lane.word for lane in placed))),
             ]
 
 
@@ -261,7 +264,7 @@ class _Stages:
         if (stage, name) not in self._held:
             if stage > GROUP:
                 value = self.uop(stage - GROUP + 3, value, name)
-            held = Signal(len(value), name=f"{name}_held_{stage}")
+            held = Signal(len(value), name=f"{name}_held_{stage}", reset_less=True)
             with self.m.If(self.kernel.index == (stage - 1) % GROUP):
                 self.m.d.sync += held.eq(value)
             self._held[stage, name] = held
