@@ -5,10 +5,8 @@ All chips are costed at once for each way of sharing the model: the estimate is 
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +26,8 @@ from presilicon.frontend.language import LanguageModel
 from presilicon.frontend.network import Network
 from presilicon.mapping import Parallelism
 from presilicon.ranking import Entry, Ranking
+from presilicon.replay import read_trace
+from presilicon.replay.workload import read_workload
 from presilicon.units import si
 
 # Requests in flight that are tried: a thousand on each of eight chips at most.
@@ -64,33 +64,23 @@ class Limits:
 
 
 def workload(path: str) -> dict[str, Any]:
-    """The limits a workload file sets; WorkloadError names the file and the key that is wrong."""
-    try:
-        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise WorkloadError(f"cannot be read: {error}", where=path) from None
-    except tomllib.TOMLDecodeError as error:
-        raise WorkloadError(f"not a TOML file: {error}", where=path) from None
-    known = set(Limits.__dataclass_fields__)
-    for key in table:
-        if key not in known:
-            raise WorkloadError(f"unknown key {key!r}", where=path, hint="one of " + ", ".join(sorted(known)))
-    if "formats" in table:
-        if not isinstance(table["formats"], list) or not all(isinstance(f, str) for f in table["formats"]):
-            raise WorkloadError(f"formats is {table['formats']!r}", where=path, hint='a list such as ["bf16", "fp8"]')
-        if not table["formats"]:
-            raise WorkloadError("formats is empty", where=path, hint="leave it out to allow all that the chips have")
-        table["formats"] = tuple(table["formats"])
-    for key, value in table.items():
-        if key != "formats" and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise WorkloadError(f"{key} is {value!r}", where=path, hint="a number")
-    try:
-        Limits(**table)
-        for name in table.get("formats", ()):
-            Formats.parse(name)
-    except PresiliconError as error:
-        raise error.at(path) from None
-    return table
+    """The limits a workload file sets: mean lengths of its requests, SLOs, formats; when requests arrive is not used.
+
+    WorkloadError names the file and the key that is wrong.
+    """
+    read = read_workload(path)
+    limits = {name: getattr(read, name) for name in ("ttft_s", "tpot_s", "max_power_w", "chips")}
+    if read.trace is not None:
+        requests = read_trace(read.trace, most=read.requests)
+        for name in ("input_tokens", "output_tokens"):
+            limits[name] = max(1, round(sum(getattr(r, name) for r in requests) / len(requests)))
+    for name in ("input_tokens", "output_tokens"):
+        lengths = getattr(read, name)
+        if lengths is not None:
+            limits[name] = max(1, round(lengths.mean))
+    if read.formats:
+        limits["formats"] = read.formats
+    return {name: value for name, value in limits.items() if value is not None}
 
 
 def match(model: LanguageModel | Network, **options: Any) -> Ranking:
