@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from presilicon.cli import main
 from presilicon.serve.schemas import ErrorReply
 from serve.conftest import MODEL, Live, request_bytes
 
@@ -270,21 +271,20 @@ def test_interrupt() -> None:
         (["--routing", "nowhere"], "no routing is called"),
     ],
 )
-def test_settings_that_cannot_be(arguments: list[str], said: str) -> None:
-    code, errors = refusal(*arguments)
+def test_settings_that_cannot_be(capsys: pytest.CaptureFixture[str], arguments: list[str], said: str) -> None:
+    code, errors = refusal(capsys, *arguments)
     assert code == 2
     assert said in errors
     assert len(errors.splitlines()) == 1
 
 
-def test_a_port_in_use() -> None:
+def test_a_port_in_use(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        code, errors = refusal("--port", str(port))
+        code, errors = refusal(capsys, "--port", str(port))
     assert (code, errors) == (2, f"presilicon: 127.0.0.1:{port}: another program listens there (--port 0 takes a free one)\n")
 
 
-def refusal(*arguments: str) -> tuple[int, str]:
-    command = [*COMMAND, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
-    return done.returncode, done.stderr
+def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    code = main(["serve", "llama-3.1-8b", "--chip", "h100", "--port", "0", *arguments])
+    return code, capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 import time
 from typing import Any
 
@@ -22,6 +23,9 @@ HEADER_TIMEOUT_S = 30.0
 
 MOST_DISCARDED_BYTES = 64 * 2**20
 """Bytes of a refused body that are read and thrown away, so that the client can read why; then the connection is closed."""
+
+UNREAD_TIMEOUT_S = 60.0
+"""Time after which the system ends a connection whose other side takes no data and says nothing: its host is gone, or it stalls."""
 
 LINGER_S = 2.0
 """Time that a client has to read the answer to a request that could not be parsed."""
@@ -47,6 +51,9 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        made = transport.get_extra_info("socket")
+        if made is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNREAD_TIMEOUT_S * 1e3))
         self._head_bytes = 0
         self._discarded_bytes = 0
         self._in_head = False
