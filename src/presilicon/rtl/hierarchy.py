@@ -57,8 +57,8 @@ def place(m: Module, component: _Placed, module: str, name: str | None = None, r
     if modules is None:
         placed: object = component if reset is None else ResetInserter(reset)(component)
     else:
-        modules.add(module, component)
         component._MustUse__used = True  # only the first of its name is elaborated, by `verilog`
+        modules.add(module, component)
         ports = {f"{'o' if output else 'i'}_{port}": value for port, value, output in _ports(component)}
         whole = ResetSignal() if reset is None else ResetSignal() | reset
         placed = Instance(module, i_clk=ClockSignal(), i_rst=whole, **ports)
