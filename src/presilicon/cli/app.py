@@ -16,7 +16,7 @@ from presilicon.errors import InputError, PresiliconError, nearest
 COMMANDS = ("models", "chips", "estimate", "match", "replay", "capacity", "bench", "serve", "check", "rtl", "validate", "calibrate", "doctor")
 """Every command, in the order a newcomer needs them; each is the function of its name in the module of its name."""
 
-OPTIONAL = {"onnx": "onnx", "scipy": "fit", "amaranth": "rtl"}
+OPTIONAL = {"onnx": "onnx", "scipy": "fit", "amaranth": "rtl", "fastapi": "serve", "uvicorn": "serve", "httptools": "serve"}
 """Packages that one room imports when it needs them, and the extra that brings each."""
 
 INTERRUPTED, CLOSED_PIPE, INTERNAL = 130, 141, 70

@@ -25,7 +25,7 @@ MOST_DISCARDED_BYTES = 64 * 2**20
 """Bytes of a refused body that are read and thrown away, so that the client can read why; then the connection is closed."""
 
 UNREAD_TIMEOUT_S = 60.0
-"""Time after which the system ends a connection whose other side takes no data and says nothing: its host is gone, or it stalls."""
+"""Time after which the system ends a connection whose other side takes no data: its host is gone, or it stalls."""
 
 LINGER_S = 2.0
 """Time that a client has to read the answer to a request that could not be parsed."""
