@@ -2,6 +2,7 @@
 
 import hashlib
 import struct
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +110,18 @@ def test_no_file_and_another_chips_program(tmp_path: Path):
         Program.read(tmp_path / "p", core(accumulator_rows=256))
     with pytest.raises(InputError, match="cannot be written"):
         small().write(tmp_path / "none" / "p")
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 1 << 30), st.integers(0, 255), st.binary(max_size=4))
+def test_a_spoilt_file_is_read_or_refused(at: int, value: int, more: bytes):
+    def spoil(content: bytearray) -> None:
+        content[at % len(content)] = value
+        start = (at >> 8) % len(content)
+        content[start : start + len(more)] = more
+
+    with suppress(IsaError):
+        Program.from_bytes(damaged(spoil))
 
 
 KERNEL = kernel_text("r1 = stream0")

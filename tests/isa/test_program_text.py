@@ -1,6 +1,7 @@
 """The text of programs: assembler and disassembler, golden texts."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,20 @@ def test_data_may_be_left_out_for_readers():
     program = assemble("data at 0x1000: 0102\ncode:\nhalt\n", core())
     assert "# data at 0x1000: 2 bytes" in disassemble(program, data=False)
     assert program.data[0].data == b"\1\2"
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_a_spoilt_text_is_read_or_refused(data: st.DataObject):
+    text = data.draw(st.sampled_from([path.read_text(encoding="utf-8") for path in sorted(GOLDEN.glob("*.s"))]))
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(text) - 1))
+        kind = data.draw(st.integers(0, 2))
+        new = data.draw(st.sampled_from(" \n=,.:+-*(){}@#_0179xr")) if kind else ""
+        text = text[:at] + new + text[at + (kind < 2) :]
+    with suppress(IsaError):
+        program = assemble(text, core())
+        assert assemble(disassemble(program), core()) == program
 
 
 REFUSED = {

@@ -119,9 +119,9 @@ LAWS: Mapping[str, tuple[Law, ...]] = {
 def check_fields(core: Core, op: str, fields: Mapping[str, int]) -> None:
     """IsaError (with the hardware's code) where the resolved ``fields`` of an ``op`` break one of its laws on ``core``."""
     for law in LAWS[op]:
-        values = [fields[name] for name in law.fields]
+        values = map(fields.__getitem__, law.fields)
         if not (law.holds(core, *values) if law.needs_core else law.holds(*values)):
-            told = ", ".join(f"{name} {value}" for name, value in zip(law.fields, values, strict=True))
+            told = ", ".join(f"{name} {fields[name]}" for name in law.fields)
             raise IsaError(f"{op} with {told}", hint=law.text, code=law.code)
 
 

@@ -99,6 +99,11 @@ def _code(instructions: tuple[Instruction, ...], kernels: Mapping[int, str]) -> 
 # Reading ---------------------------------------------------------------------------------------------------------------
 
 
+def _int(text: str) -> int:
+    """A number, decimal (leading zeros and all) or hexadecimal."""
+    return int(text, 16 if "x" in text.lower() else 10)
+
+
 @dataclass(slots=True)
 class _Source:
     """The parts of a text before they are put together."""
@@ -120,12 +125,12 @@ def _head(source: _Source, kind: str, match: re.Match[str]) -> list[Line] | None
     elif kind == "dram":
         source.dram = int(match[1])
     elif kind == "kernels":
-        source.kernel_address = int(match[1], 0)
+        source.kernel_address = _int(match[1])
     elif kind == "region":
         shape = tuple(int(n) for n in match[4].split("x") if n)
-        source.regions.append(Region(match[2], match[1], match[3], shape, int(match[5], 0), int(match[6] or 0)))
+        source.regions.append(Region(match[2], match[1], match[3], shape, _int(match[5]), int(match[6] or 0)))
     elif kind == "data":
-        source.data.append((int(match[1], 0), [(0, match[2])]))
+        source.data.append((_int(match[1]), [(0, match[2])]))
         return source.data[-1][1]
     elif kind == "kernel":
         source.kernels.append((match[1], int(match[2]) if match[2] else None, []))
@@ -133,7 +138,7 @@ def _head(source: _Source, kind: str, match: re.Match[str]) -> list[Line] | None
     else:
         if source.code is not None:
             raise IsaError("the code begins a second time")
-        source.address = int(match[1], 0) if match[1] else None
+        source.address = _int(match[1]) if match[1] else None
         source.code = []
         return source.code
     return None
@@ -262,7 +267,7 @@ def _value(
     match = _VALUE.fullmatch(text)
     if match is None:
         raise IsaError(f"{name} is {text!r}", hint="a number, a register such as r3+128, or a name")
-    number = int(match["number"] or "0", 0)
+    number = _int(match["number"] or "0")
     word = match["name"]
     if word is None:
         return number
