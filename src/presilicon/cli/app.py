@@ -13,7 +13,21 @@ from presilicon import __version__
 from presilicon.cli.output import print_error
 from presilicon.errors import InputError, PresiliconError, nearest
 
-COMMANDS = ("models", "chips", "estimate", "match", "replay", "capacity", "bench", "serve", "check", "rtl", "validate", "calibrate", "doctor")
+COMMANDS = (
+    "models",
+    "chips",
+    "estimate",
+    "match",
+    "replay",
+    "capacity",
+    "bench",
+    "serve",
+    "check",
+    "rtl",
+    "validate",
+    "calibrate",
+    "doctor",
+)
 """Every command, in the order a newcomer needs them; each is the function of its name in the module of its name."""
 
 OPTIONAL = {"onnx": "onnx", "scipy": "fit", "amaranth": "rtl", "fastapi": "serve", "uvicorn": "serve", "httptools": "serve"}
