@@ -228,6 +228,13 @@ def test_indices_known_to_the_program_are_followed():
         verify(assemble(far, core()), core())
 
 
+def test_an_array_may_end_within_the_last_beat_of_a_small_memory():
+    text = "input index int32 {} at 0x100\ncode at 0x4000:\nload dram=0x100 run=64 target=indices\nhalt"
+    verify(assemble(text.format(13), core()), core())
+    with pytest.raises(IsaError, match="byte 0x130 of DRAM, which was never written"):
+        verify(assemble(text.format(12), core()), core())
+
+
 def test_indices_of_the_run_stay_in_their_array():
     code = (
         "code at 0x4000:\nload dram=w run=16 target=indices signal(load)\n"
