@@ -1,4 +1,4 @@
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from presilicon.trace import Activity, Span, Trace
@@ -15,6 +15,7 @@ activities = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(activities, max_size=4))
 def test_activities_add_up(parts: list[Activity]):
     total = Activity.total(parts)

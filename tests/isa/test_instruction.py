@@ -3,7 +3,7 @@
 from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from isa_drawn import core, instructions
 
@@ -48,6 +48,7 @@ def test_fields_do_not_overlap_and_fit():
     assert max(at) < UOP_BITS
 
 
+@settings(deadline=None)
 @given(instructions())
 def test_bytes_say_the_same(one: Instruction):
     data = one.encode()
@@ -56,11 +57,13 @@ def test_bytes_say_the_same(one: Instruction):
     assert data[0] == OPCODES[one.op]
 
 
+@settings(deadline=None)
 @given(instructions())
 def test_text_says_the_same(one: Instruction):
     assert _instruction(str(one), {}, {}) == one
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=64, max_size=64), st.integers(0, 12), st.booleans())
 def test_any_bytes_are_an_instruction_or_refused(data: bytes, opcode: int, sparse: bool):
     data = bytes([opcode]) + (bytes(63) if sparse else data[1:])
@@ -68,6 +71,7 @@ def test_any_bytes_are_an_instruction_or_refused(data: bytes, opcode: int, spars
         assert Instruction.decode(data).encode() == data
 
 
+@settings(deadline=None)
 @given(instructions(("load", "store", "matmul", "vector")), st.lists(st.integers(0, (1 << 40) - 1), min_size=16, max_size=16))
 def test_a_register_is_added_and_cut_to_the_slot(one: Instruction, registers: list[int]):
     registers[0] = 0

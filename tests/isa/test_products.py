@@ -92,6 +92,7 @@ def test_products_are_exact_at_their_largest():
     assert (product(x, w) == x.astype(np.int64) @ w.astype(np.int64)).all()
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(CORES),
     st.lists(st.tuples(*(st.integers(1, 9) for _ in range(4)), st.integers(0, 3), st.integers(0, 30)), min_size=1, max_size=4),
@@ -148,6 +149,7 @@ def test_large_products_are_quick():
     assert time.perf_counter() - begin < 8 * 0.3 / 32 * 10
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 5), st.integers(-40, 40)), max_size=3).map(tuple), st.integers(1, 30))
 def test_merged_runs_are_the_units_of_the_nest(nest, run):
     points = {0}

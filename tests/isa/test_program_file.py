@@ -168,6 +168,7 @@ def test_the_image_and_what_it_is_made_of():
         small(kernels=(Kernel("k", 256, KERNEL),), kernel_address=64).check_core(core())
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.lists(kernels(), max_size=5))
 def test_kernels_are_placed_apart(bodies):
     placed = place([(f"k{i}", body) for i, body in enumerate(bodies)], core(kernel_slots=512))

@@ -4,7 +4,7 @@ import contextlib
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from isa_drawn import kernels, uops
 
@@ -13,6 +13,7 @@ from presilicon.isa import Uop, imm, kernel, kernel_text, sections
 from presilicon.isa.uop_text import imm_bits, kernel_lines, parse_uop
 
 
+@settings(deadline=None)
 @given(uops())
 def test_bytes_and_text_say_the_same(u: Uop):
     assert len(u.encode()) == 16
@@ -20,17 +21,20 @@ def test_bytes_and_text_say_the_same(u: Uop):
     assert parse_uop(str(u)) == u
 
 
+@settings(deadline=None)
 @given(kernels())
 def test_a_kernel_reads_back_from_its_lines(uops: tuple[Uop, ...]):
     assert kernel_text("\n".join(kernel_lines(uops))) == uops
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=16, max_size=16))
 def test_any_bytes_are_a_micro_operation_or_refused(data: bytes):
     with contextlib.suppress(IsaError):
         assert Uop.decode(data).encode() == data
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_an_immediate_keeps_its_bits(bits: int):
     text = str(Uop(b_kind=1, imm=bits)).partition("imm(")[2].partition(")")[0]
