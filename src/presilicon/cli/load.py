@@ -53,7 +53,7 @@ deployment_options = _all(
     click.option("--acceptance-rate", type=float, metavar="X", help="Chance that a proposed token is right.  [default: 0.7]"),
     click.option("--draft-model", metavar="MODEL", help="The model that proposes tokens; without one they cost nothing."),
     click.option("--routing", metavar="R", default="round-robin", show_default=True,
-                 help="Who takes a request: round-robin, least-loaded or prefix-aware."),
+                 help="Who takes a request: round-robin, least-loaded, prefix-aware or one-queue."),
 )  # fmt: skip
 
 workload_options = _all(

@@ -11,9 +11,10 @@ from presilicon.replay.deployment import Deployment
 from presilicon.replay.requests import Request
 from presilicon.replay.scheduler import Scheduler
 
-Routing = Literal["round-robin", "least-loaded", "prefix-aware"]
+Routing = Literal["round-robin", "least-loaded", "prefix-aware", "one-queue"]
 ROUTINGS: tuple[str, ...] = get_args(Routing)
-"""How a request finds its replica: in turn, by fewest tokens to be worked on, by fewest beside what the cache holds."""
+"""How a request finds its replica: in turn; by fewest tokens to be worked on; by fewest beside what the cache holds; or it
+waits for the first that has room."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +72,7 @@ class Router:
             chosen = self._turn
             self._turn = (self._turn + 1) % len(schedulers)
             return chosen
-        if self._routing == "least-loaded":
+        if self._routing != "prefix-aware":
             loads = [s.load_tokens for s in schedulers]
         else:
             loads = [s.load_tokens - s.prefix_tokens(request) for s in schedulers]

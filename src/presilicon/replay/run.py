@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
@@ -36,11 +37,12 @@ class ClosedLoop:
 class _Replica:
     """A scheduler and the time when its last step ends."""
 
-    __slots__ = ("busy_s", "clock", "index", "link_s", "prefills", "scheduler")
+    __slots__ = ("awake", "clock", "index", "link_s", "prefills", "scheduler")
 
     def __init__(self, index: int, scheduler: Scheduler, prefills: bool) -> None:
         self.index, self.scheduler, self.prefills = index, scheduler, prefills
-        self.clock = self.busy_s = self.link_s = 0.0
+        self.clock = self.link_s = 0.0
+        self.awake = False  # its next step is among the events
 
 
 def run(
@@ -90,6 +92,9 @@ class _Replay:
         # Prompts whose cache is on its way to where they are answered.
         self.sent: list[tuple[float, int, Request]] = []
         self.later: list[Request] = []
+        # Requests that wait for the first replica with room.
+        self.queue: deque[Request] | None = deque() if fleet.routing == "one-queue" else None
+        self.pool = self.replicas[: fleet.prefill_replicas] or self.replicas
         if isinstance(requests, ClosedLoop):
             now, later = given[: requests.concurrency], given[requests.concurrency :]
             self.arriving = [replace(r, arrival_s=0.0) for r in reversed(now)]
@@ -120,9 +125,15 @@ class _Replay:
                 continue
             _, index = heappop(busy)
             replica = replicas[index]
-            self._go_on(replica, min(next_s, self._fed_from(replica)))
+            replica.awake = False
+            if self.queue:
+                self._hand_out(now_s)
+                if replica.awake:
+                    continue
             if not replica.scheduler.idle:
-                heappush(busy, (replica.clock, index))
+                self._go_on(replica, min(next_s, self._fed_from(replica)))
+                if self.queue or not replica.scheduler.idle:  # an idle one asks again for what waits
+                    self._wake(replica)
         if self.progress is not None:
             self.progress(self.ledger.ended, len(self.ledger.requests))
 
@@ -135,13 +146,35 @@ class _Replay:
         return inf
 
     def _arrive(self, request: Request) -> None:
-        replica = self.replicas[self.router.choose(request)]
+        if self.queue is None:
+            self._enter(request, self.replicas[self.router.choose(request)], request.arrival_s)
+        else:
+            self.queue.append(request)
+            self._hand_out(request.arrival_s)
+
+    def _hand_out(self, now_s: float) -> None:
+        """Give waiting requests, in order, to replicas that are between two steps and have room: the emptiest first."""
+        assert self.queue is not None
+        while self.queue:
+            request = self.queue[0]
+            never = self.fleet.deployment.refusal(request) is not None
+            ready = (r for r in self.pool if r.clock <= now_s)
+            between = [r for r in ready if never or r.scheduler.has_room(request)]
+            if not between:
+                for replica in self.pool:  # those that end a last step ask again then
+                    if not replica.awake and replica.clock > now_s:
+                        self._wake(replica)
+                return
+            self.queue.popleft()
+            self._enter(request, min(between, key=lambda r: r.scheduler.load_tokens), now_s)
+
+    def _enter(self, request: Request, replica: _Replica, now_s: float) -> None:
         refusal = self.fleet.deployment.refusal(request) if self.split else None
         asked = replace(request, output_tokens=1) if self.split else request
-        refusal = refusal or self._add(replica, asked, request.arrival_s)
+        refusal = refusal or self._add(replica, asked, now_s)
         if refusal is not None:
             self.ledger.refuse(request.id, refusal, replica.index)
-            self._ended(request.id, request.arrival_s)
+            self._ended(request.id, now_s)
 
     def _answer(self, request: Request, now_s: float) -> None:
         """A cache has arrived where the rest of the answer is made."""
@@ -153,14 +186,17 @@ class _Replay:
             self._ended(request.id, now_s)
 
     def _add(self, replica: _Replica, request: Request, now_s: float, prefilled: bool = False) -> Refusal | None:
-        idle = replica.scheduler.idle
         refusal = replica.scheduler.add(request, now_s, prefilled=prefilled)
         if refusal is None:
             self.ledger.assign(request.id, replica.index)
-            if idle:
+            if not replica.awake:
                 replica.clock = max(replica.clock, now_s)
-                heappush(self.busy, (replica.clock, replica.index))
+                self._wake(replica)
         return refusal
+
+    def _wake(self, replica: _Replica) -> None:
+        replica.awake = True
+        heappush(self.busy, (replica.clock, replica.index))
 
     def _go_on(self, replica: _Replica, until_s: float) -> None:
         """One step of a replica, or many that nothing interrupts."""

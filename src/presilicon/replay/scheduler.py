@@ -114,6 +114,13 @@ class Scheduler:
         """Tokens of prompts not worked on yet, and one for each request decoded: what a router balances."""
         return self._queued_tokens + len(self._decoding.held)
 
+    def has_room(self, request: Request) -> bool:
+        """Whether a request would be admitted in the next step, behind those that wait already."""
+        wait = [sequence.request for sequence in self._waiting]
+        blocks = sum(self._layout.needed(r.input_tokens) for r in (*wait, request))
+        spare = self._spare if self.running or wait else 0
+        return self.running + len(wait) < self._most and blocks + spare <= self._pool.available
+
     def prefix_tokens(self, request: Request) -> int:
         """Tokens of a request's prompt that are in the cache now."""
         return self._matched(request, request.input_tokens) * request.prefix_tokens

@@ -75,16 +75,16 @@ class StepTimes:
         if decodes:
             seconds, joules = self._caches(ceil(decodes / ranks), context_sum / decodes, 1)
             kernels_s, kernels_j = kernels_s + seconds, kernels_j + joules
-        start = alone = among = dynamic = 0.0
+        start = alone = among = alone_j = among_j = 0.0
         for chunk in chunks:
             cost = tables.chunk(*chunk)
-            start, alone = max(start, cost.start_s), max(alone, cost.alone_s)
+            start, alone, alone_j = max(start, cost.start_s), max(alone, cost.alone_s), max(alone_j, cost.alone_j)
             among += cost.among_s
-            dynamic += cost.dynamic_j
+            among_j += cost.among_j
         attention_s = start + max(alone, among / ranks)
         kernels_s += attention_s
         # Each chunk is worked on by one rank: the shares of the others' energy are theirs.
-        kernels_j += dynamic / ranks * (rows / even) + tables.static_w * attention_s
+        kernels_j += max(alone_j, among_j) / ranks * (rows / even) + tables.static_w * attention_s
         return self._whole(kernels_s, kernels_j, rows, (decoded + new) / (rows * ranks), decodes, context_sum)
 
     def run(self, decodes: int, context_sum: float, steps: int) -> Took:

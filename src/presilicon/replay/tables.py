@@ -37,12 +37,16 @@ _PRIOR = [0, 64, 128, 256, 512, *(int(512 * 1.25**i) for i in range(1, 60))]
 
 
 class ChunkCost(NamedTuple):
-    """A chunk's attention: its start (s), its time after it alone and among others (s), energy without static power (J)."""
+    """A chunk's attention: its start (s), its time after it alone and among others (s), and its energy in both (J).
+
+    Static power is left out of the energy: it is drawn for the time of all chunks together.
+    """
 
     start_s: float
     alone_s: float
     among_s: float
-    dynamic_j: float
+    alone_j: float
+    among_j: float
 
 
 class Segment(NamedTuple):
@@ -170,7 +174,7 @@ class Tables:
         row: list[float] = table[tokens - 1].tolist()
         return row
 
-    def attending(self, tokens: Floats, prior: Any) -> tuple[Floats, Floats, Floats, Floats]:
+    def attending(self, tokens: Floats, prior: Any) -> tuple[Floats, ...]:
         """The fields of ``ChunkCost`` for chunks of ``tokens`` after ``prior`` ones, arrays that broadcast."""
 
         def side_by_side(batch: float) -> tuple[Any, Any, Any]:
@@ -186,14 +190,15 @@ class Tables:
 
         nothing = np.zeros_like(tokens)
         if not self._prompt_only:
-            return nothing, nothing, nothing, nothing
+            return (nothing,) * 5
         one, start, joules = side_by_side(1.0)
-        many, many_start, _ = side_by_side(MANY)
+        many, many_start, many_j = side_by_side(MANY)
         return (
             nothing + start,
             nothing + (one - start),
             nothing + (many - many_start) / MANY,
             nothing + (joules - self.static_w * one),
+            nothing + (many_j - self.static_w * many) / MANY,
         )
 
     def cache_layout(self) -> tuple[float, tuple[tuple[float, float], ...]]:
