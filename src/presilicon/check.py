@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from presilicon.compiler.corpus import Case
 from presilicon.isa import INSTRUCTION_BYTES, Program
-from presilicon.simulate.dram import DramOptions
+from presilicon.dram import DramOptions
 from presilicon.simulate.engines import Event
 from presilicon.simulate.machine import Run, run
 from presilicon.template import ENGINES, Core

@@ -10,7 +10,7 @@ from amaranth.sim import Simulator
 
 from presilicon.rtl.load import Load
 from presilicon.rtl.store import Store
-from presilicon.simulate.dram import Dram, DramOptions
+from presilicon.dram import Dram, DramOptions
 from presilicon.template import Core
 
 CORES = {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from dma_bench import CORES, StoreTime, filled, run_store, store_entries
 
-from presilicon.simulate.dram import Dram, DramOptions
+from presilicon.dram import Dram, DramOptions
 
 OPTIONS = {
     "plain": DramOptions(),

@@ -62,7 +62,7 @@ def check(
 
     from presilicon.check import compare
     from presilicon.chip import load
-    from presilicon.simulate.dram import DramOptions
+    from presilicon.dram import DramOptions
     from presilicon.template import Core
 
     core = Core.of(load(chip))

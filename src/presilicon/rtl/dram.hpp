@@ -1,4 +1,4 @@
-// DRAM as bursts served one after another: simulate/dram.py says what it means; this is the same arithmetic.
+// DRAM as bursts served one after another: dram.py says what it means; this is the same arithmetic.
 
 #pragma once
 

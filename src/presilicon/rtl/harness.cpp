@@ -2,7 +2,7 @@
 //
 // build.py compiles this file with what Verilator makes of the Verilog into one shared object; runner.py calls it through
 // ctypes, whole runs or large chunks of them per call. BUS_BYTES and CORES are given by the compiler's command line.
-// The memory is that of simulate/dram.py, in the same integers; cycle 0 is the cycle of the run's start pulse.
+// The memory is that of dram.py, in the same integers; cycle 0 is the cycle of the run's start pulse.
 
 #include <cstdint>
 #include <cstdio>

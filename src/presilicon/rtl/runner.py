@@ -17,7 +17,7 @@ import numpy.typing as npt
 from presilicon.errors import PresiliconError
 from presilicon.rtl.build import BuildOptions, build, building, digest, lint, versions
 from presilicon.rtl.register_map import COUNTERS, PAGE_BYTES, offset, register
-from presilicon.simulate.dram import DramOptions
+from presilicon.dram import DramOptions
 from presilicon.template import ENGINES, Core
 
 __all__ = ["Event", "Launch", "RtlError", "RtlFault", "RtlMachine", "RtlRun", "lint", "verilog_of"]

@@ -26,7 +26,7 @@ from presilicon.isa import (
     vector_time,
 )
 from presilicon.isa.moves import BURST_BYTES
-from presilicon.simulate.dram import Dram
+from presilicon.dram import Dram
 from presilicon.template import Core
 
 # From a store burst's address to its first beat: scratchpad read and the output register.

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from presilicon.errors import IsaError
 from presilicon.isa import Program, State, execute, link
-from presilicon.simulate.dram import Dram, DramOptions
+from presilicon.dram import Dram, DramOptions
 from presilicon.simulate.engines import Engine, Event, Load, Matmul, Store, Tokens, Vector
 from presilicon.simulate.sequencer import Sequencer
 from presilicon.template import ENGINES, Core

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from presilicon.errors import InputError
-from presilicon.simulate.dram import Dram, DramOptions, splitmix64
+from presilicon.dram import Dram, DramOptions, splitmix64
 
 SHIM = """
 #include "dram.hpp"

@@ -1,6 +1,6 @@
 """DRAM as simulator and RTL harness see it: bursts served one after another, all in integers (section 6 of the template).
 
-``rtl/harness.cpp`` does the same arithmetic in C++; ``tests/simulate/test_dram.py`` compares the two.
+``rtl/harness.cpp`` does the same arithmetic in C++; ``tests/test_dram.py`` compares the two.
 """
 
 from __future__ import annotations

@@ -1,0 +1,37 @@
+"""What the tests of the levels share: cores by name, and one RTL model for each in a process."""
+
+from functools import cache
+
+import numpy as np
+
+from presilicon import chip as chips
+from presilicon.rtl.runner import RtlMachine
+from presilicon.dram import DramOptions
+from presilicon.template import Core
+
+CORES = ("core-4x4", "core-8x8", "core-16x16", "core-16x32", "core-32x16", "core-32x32")
+# Options of the memory that a run may meet: none, and seeded stalls with misses and refresh.
+STALLED = DramOptions(
+    latency=25,
+    stall_seed=11,
+    stall_percent=40,
+    stall_max=60,
+    row_bytes=2048,
+    row_miss=7,
+    refresh_interval=900,
+    refresh_cycles=60,
+)
+MEMORIES = {"plain": DramOptions(), "stalled": STALLED}
+MEMORY_BYTES = 4 << 20
+
+
+@cache
+def core(name: str) -> Core:
+    """A core of the library."""
+    return Core.of(chips.load(name))
+
+
+@cache
+def machine(name: str, memory: str = "plain") -> RtlMachine:
+    """The RTL of a core with a memory of these options."""
+    return RtlMachine(core(name), np.zeros(MEMORY_BYTES, np.uint8), MEMORIES[memory])
