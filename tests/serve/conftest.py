@@ -78,6 +78,7 @@ def running(
         chip="h100",
         settings=chosen,
         context_tokens=context_tokens,
+        source=source,
     )
     listener = bind(chosen)
     server = Server(endpoint)

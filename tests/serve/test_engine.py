@@ -6,14 +6,13 @@ import time
 
 import pytest
 
-from presilicon import chip, frontend
 from presilicon.errors import InputError
-from presilicon.replay import Fleet, Speculation, deploy
+from presilicon.replay import Fleet, Speculation
 from presilicon.serve import Endpoint, Settings
 from presilicon.serve.clock import LEAST_BEHIND_S, VirtualClock
 from presilicon.serve.engine import prefix_hashes
 from serve.conftest import MODEL, Live, deployment, request_bytes
-from serve.test_faults import body
+from serve.test_faults import body, rest
 
 
 def replicas_of(live: Live, messages: list[str]) -> list[int]:
@@ -99,7 +98,7 @@ def test_no_token_is_lost_under_load(serve) -> None:
     live.wait_for("vllm:kv_cache_usage_perc", 0)
 
 
-def test_a_fault_of_the_scheduler_is_told(serve, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_of_the_scheduler_is_told(serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     live = serve()
 
     def broken(now_s: float) -> None:
@@ -113,6 +112,23 @@ def test_a_fault_of_the_scheduler_is_told(serve, monkeypatch: pytest.MonkeyPatch
         assert response.json()["error"]["code"] == "internal_error"
         assert "ZeroDivision" not in response.text
     assert live.client.get("/health").status_code == 503
+    assert "a replica failed: ZeroDivisionError" in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+def test_a_fault_while_a_stream_is_written_is_told(
+    serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    live = serve(speedup=20.0)
+    monkeypatch.setattr("presilicon.serve.replies.timing", lambda answer: 1 / 0)
+    with live.connect() as connection:
+        connection.sendall(request_bytes(body(stream=True, max_tokens=3)))
+        text = rest(connection)
+    assert text.count(b'"delta":{"content":') == 3
+    assert not text.endswith(b"0\r\n\r\n")
+    assert live.chat(model="gone").status_code == 404
+    assert "ZeroDivisionError" in caplog.text
+    assert "Traceback" not in caplog.text
 
 
 def test_the_clock_waits_for_late_work() -> None:
@@ -150,19 +166,15 @@ def test_a_context_longer_than_the_models() -> None:
         Endpoint(Fleet(deployment=deployment()), names=(MODEL,), chip="h100", context_tokens=10**6)
 
 
-def test_text_of_another_source() -> None:
+def test_text_of_another_source(serve) -> None:
     class Echo:
         name = "echo"
 
         def open(self, prompt: str, *, seed: int, choice: int):
             return iter(prompt.split())
 
-    from fastapi.testclient import TestClient
-
-    made = deploy(frontend.load(MODEL), chip.load("h100"))
-    endpoint = Endpoint(Fleet(deployment=made), names=("m",), chip="h100", settings=Settings(speedup=100.0), source=Echo())
-    with TestClient(endpoint.asgi) as client:  # type: ignore[arg-type]
-        found = client.post("/v1/completions", json={"model": "m", "prompt": "a b c", "max_tokens": 10}).json()
+    live = serve(speedup=100.0, source=Echo())
+    found = live.client.post("/v1/completions", json={"model": MODEL, "prompt": "a b c", "max_tokens": 10}).json()
     assert found["choices"][0]["text"] == "abc"
     assert found["choices"][0]["finish_reason"] == "stop"
     assert found["system_fingerprint"] == "presilicon-echo"

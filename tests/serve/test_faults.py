@@ -121,6 +121,14 @@ def test_a_body_that_never_comes(serve) -> None:
         told(connection, 408, "request_timeout")
 
 
+def test_a_client_that_vanishes_within_its_body(live: Live, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(3):
+        with live.connect() as connection:
+            connection.sendall(request_bytes(body())[:-10])
+    live.chat()
+    assert caplog.text == ""
+
+
 def test_many_large_bodies_at_once(serve) -> None:
     live = serve(max_waiting_bytes=100_000, body_timeout_s=1.0)
     with live.connect() as first, live.connect() as second:

@@ -18,11 +18,11 @@ from presilicon import __version__
 from presilicon.errors import InputError
 from presilicon.serve import metrics, requests, schemas
 from presilicon.serve.clock import VirtualClock
-from presilicon.serve.connection import ABORT, RECEIVED
+from presilicon.serve.connection import RECEIVED
 from presilicon.serve.engine import Engine
 from presilicon.serve.errors import ApiError
 from presilicon.serve.exchange import Answer, Exchange
-from presilicon.serve.gate import Application, Gate
+from presilicon.serve.gate import Application, Gate, abort_of
 from presilicon.serve.replies import Reply, StreamedReply, WholeReply
 from presilicon.serve.settings import Settings
 from presilicon.serve.text import Filler, TextSource
@@ -82,8 +82,8 @@ class Endpoint:
         if len(prompts) * count > requests.MOST_CHOICES:
             message = f"{len(prompts)} prompts with {count} answers each are more than {requests.MOST_CHOICES} answers"
             raise ApiError(400, message, code="invalid_value", param="n")
-        abort = request.scope.get("extensions", {}).get(ABORT, {}).get("abort", _nothing)
-        exchange = Exchange(streaming=bool(body.stream), most=self.settings.stream_buffer * max(1, count), abort=abort)
+        most = self.settings.stream_buffer * count * len(prompts)
+        exchange = Exchange(streaming=bool(body.stream), most=most, abort=abort_of(request.scope))
         answers: list[Answer] = []
         of: list[requests.Prompt] = []
         for prompt in prompts:
@@ -142,10 +142,6 @@ class Endpoint:
         for end, count in engine.ended.items():
             own[f"exchanges_{end.value}_total"] = ("counter", f"Requests that ended early: {end.value}.", float(count))
         return metrics.render([replica.sample() for replica in engine.replicas], model=self.names[0], own=own)
-
-
-def _nothing() -> None:
-    """There is no connection to end (tests without a socket)."""
 
 
 def _unknown(name: str, param: str | None) -> ApiError:

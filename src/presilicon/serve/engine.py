@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, cast
@@ -19,8 +18,6 @@ from presilicon.serve.settings import Settings
 
 if TYPE_CHECKING:
     from presilicon.replay import Deployment, Fleet, Refusal, Scheduler, Step
-
-logger = logging.getLogger(__name__)
 
 
 def prefix_hashes(content: bytes, tokens: int, block_tokens: int) -> tuple[int, ...]:
@@ -246,7 +243,7 @@ class Engine:
     def _over(self, task: asyncio.Task[None]) -> None:
         if task.cancelled():
             return
-        logger.error("a replica failed", exc_info=task.exception())
+        errors.log_fault("a replica failed", task.exception())
         self.broken = True
         self.end_all(End.FAULT, errors.internal())
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 from collections.abc import Mapping
 
 from fastapi.responses import Response
@@ -71,3 +73,9 @@ def draining() -> ApiError:
 def internal() -> ApiError:
     """A fault of ours; what it was stands in the server's log."""
     return ApiError(500, "a fault in presilicon; the server's log says what", code="internal_error", kind=SERVER_ERROR)
+
+
+def log_fault(what: str, error: BaseException | None) -> None:
+    """One line in the server's log for an error that no request should cause; PRESILICON_DEBUG adds where it came from."""
+    trace = error if os.environ.get("PRESILICON_DEBUG") else None
+    logging.getLogger("presilicon.serve").error("presilicon: %s: %s: %s", what, type(error).__name__, error, exc_info=trace)

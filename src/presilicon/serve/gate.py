@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-import logging
 import re
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from starlette.requests import ClientDisconnect
+
 from presilicon.serve import errors
 from presilicon.serve.clock import VirtualClock
+from presilicon.serve.connection import ABORT
 from presilicon.serve.settings import KEY_BYTES, Settings
 
 Scope = MutableMapping[str, Any]
@@ -27,7 +29,15 @@ REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:/+=-]{1,128}")
 STREAM = "presilicon.stream"
 """Key of the scope under which a route leaves a function that writes the answer itself, given ``receive`` and ``send``."""
 
-logger = logging.getLogger(__name__)
+
+def abort_of(scope: Scope) -> Callable[[], None]:
+    """What ends the connection of a request at once."""
+    abort: Callable[[], None] = scope.get("extensions", {}).get(ABORT, {}).get("abort", _nothing)
+    return abort
+
+
+def _nothing() -> None:
+    """There is no connection to end (tests without a socket)."""
 
 
 class Gate:
@@ -67,11 +77,14 @@ class Gate:
         except errors.ApiError as error:
             if not started:
                 await error.response()(scope, receive, send_named)
-        except Exception:
-            logger.exception("a fault while answering %s %s", scope["method"], scope["path"])
+        except ClientDisconnect:
+            pass
+        except Exception as error:
+            errors.log_fault(f"a fault while answering {scope['method']} {scope['path']!r}", error)
             if started:
-                raise
-            await errors.internal().response()(scope, receive, send_named)
+                abort_of(scope)()
+            else:
+                await errors.internal().response()(scope, receive, send_named)
 
     def _check_key(self, given: bytes | None) -> None:
         """Every key is compared, each in constant time."""
