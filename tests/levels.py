@@ -5,8 +5,8 @@ from functools import cache
 import numpy as np
 
 from presilicon import chip as chips
-from presilicon.rtl.runner import RtlMachine
 from presilicon.dram import DramOptions
+from presilicon.rtl.runner import RtlMachine
 from presilicon.template import Core
 
 CORES = ("core-4x4", "core-8x8", "core-16x16", "core-16x32", "core-32x16", "core-32x32")

