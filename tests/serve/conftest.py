@@ -69,7 +69,13 @@ def request_bytes(body: bytes, *, path: str = "/v1/chat/completions", more: str 
 
 @contextlib.contextmanager
 def running(
-    *, context_tokens: int | None = None, replicas: int = 1, routing: Any = "round-robin", limits: Any = None, **settings: Any
+    *,
+    context_tokens: int | None = None,
+    replicas: int = 1,
+    routing: Any = "round-robin",
+    limits: Any = None,
+    source: Any = None,
+    **settings: Any,
 ) -> Iterator[Live]:
     chosen = Settings(**{"port": 0, "drain_s": 2.0} | settings)
     endpoint = Endpoint(

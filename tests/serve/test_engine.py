@@ -116,9 +116,7 @@ def test_a_fault_of_the_scheduler_is_told(serve, monkeypatch: pytest.MonkeyPatch
     assert "Traceback" not in caplog.text
 
 
-def test_a_fault_while_a_stream_is_written_is_told(
-    serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_fault_while_a_stream_is_written(serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     live = serve(speedup=20.0)
     monkeypatch.setattr("presilicon.serve.replies.timing", lambda answer: 1 / 0)
     with live.connect() as connection:
