@@ -27,8 +27,8 @@ TOP = "presilicon_top"
 PREFIX = "Vpresilicon"
 COMPILER = "g++"
 _HARNESS = ("harness.cpp", "dram.hpp")
-_RUNTIME = ("verilated.cpp", "verilated_threads.cpp")
-_RUNTIME_VCD = ("verilated_vcd_c.cpp",)
+RUNTIME = ("verilated.cpp", "verilated_threads.cpp")
+"""Files of Verilator's own that every model needs."""
 # Widths and unused bits are Amaranth's to check; it gives each signal its default before a case, which so needs no default
 # (a latch would still be told). What is left of -Wall must be clean.
 WAIVED = (
@@ -151,48 +151,74 @@ def building(key: str) -> Iterator[tuple[Path, Path | None]]:
 
 
 def _build(folder: Path, path: Path, verilog: str, macros: tuple[str, ...], options: BuildOptions) -> None:
-    (folder / f"{TOP}.v").write_text(verilog)
     for name, text in harness().items():
         (folder / name).write_text(text)
-    root = verilator_root()
-    arguments = [
-        "--cc",
-        "-O3",
-        "--x-assign",
-        "fast",
-        "--x-initial",
-        "fast",
-        "--noassert",
-        "--no-timing",
-        "-Wno-fatal",
-        "-Wno-lint",
-    ]
-    arguments += ["--prefix", PREFIX, "--top-module", TOP, "-Mdir", str(folder), "--output-split", "20000"]
-    if options.vcd:
-        arguments += ["--trace-vcd", "--trace-structs"]
-    done = _verilator([*arguments, str(folder / f"{TOP}.v")])
-    if done.returncode:
-        raise ToolError(f"Verilator refused the Verilog: {_first_error(done.stderr)}")
-    flags = ["-std=c++20", "-fPIC", "-fvisibility=hidden", "-fno-gnu-unique", "-faligned-new", "-pthread"]
-    flags += [f"-I{folder}", f"-I{root / 'include'}", f"-I{root / 'include' / 'vltstd'}", "-w", *macros]
-    flags += ["-DVERILATOR=1", "-DVM_COVERAGE=0", "-DVM_SC=0", "-DVM_TIMING=0", "-DVM_TRACE_FST=0", "-DVM_TRACE_SAIF=0"]
-    flags += [f"-DVM_TRACE={int(options.vcd)}", f"-DVM_TRACE_VCD={int(options.vcd)}"]
-    flags += ["-DPRESILICON_VCD"] if options.vcd else []
-    sources = sorted(folder.glob("*.cpp"))
-    sources += [root / "include" / name for name in _RUNTIME + (_RUNTIME_VCD if options.vcd else ())]
-    # Code that runs once (constructors, reset values: Verilator's "slow" files) is not worth optimizing.
-    levels = [f"-O{'0' if source.stem.endswith('__Slow') else options.optimize}" for source in sources]
-    objects = [folder / f"{source.stem}.o" for source in sources]
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        jobs = [
-            pool.submit(_compile, [compiler(), *flags, level, "-c", str(source), "-o", str(made)])
-            for source, level, made in zip(sources, levels, objects, strict=True)
-        ]
-        for job in jobs:
-            job.result()
+    model = Model(prefix=PREFIX, arguments=("--trace-vcd", "--trace-structs") if options.vcd else (), optimize=options.optimize)
+    vcd = int(options.vcd)
+    macros += (
+        "-fvisibility=hidden",
+        f"-DVM_TRACE={vcd}",
+        f"-DVM_TRACE_VCD={vcd}",
+        *(("-DPRESILICON_VCD",) if options.vcd else ()),
+    )
     made = folder / "made.so"
-    _compile([compiler(), "-shared", "-pthread", *map(str, objects), "-latomic", "-o", str(made)])
+    runtime = RUNTIME + (("verilated_vcd_c.cpp",) if options.vcd else ())
+    model.build(folder, verilog, [folder / "harness.cpp"], runtime, macros, ["-shared", "-latomic"], made)
     os.replace(made, path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """How Verilator makes class ``prefix`` of a Verilog text, with more ``arguments``; g++ compiles at level ``optimize``."""
+
+    prefix: str
+    arguments: tuple[str, ...] = ()
+    optimize: str = "2"
+
+    def build(
+        self,
+        folder: Path,
+        verilog: str,
+        sources: Sequence[Path],
+        runtime: Sequence[str],
+        macros: Sequence[str],
+        link: Sequence[str],
+        made: Path,
+    ) -> None:
+        """Compile and link the model, ``sources`` and files of Verilator's ``runtime`` in ``folder`` to ``made``."""
+        (folder / f"{TOP}.v").write_text(verilog)
+        root = verilator_root()
+        arguments = [
+            "--cc",
+            "-O3",
+            "--x-assign",
+            "fast",
+            "--x-initial",
+            "fast",
+            "--noassert",
+            "--no-timing",
+            "-Wno-fatal",
+            "-Wno-lint",
+        ]
+        arguments += ["--prefix", self.prefix, "--top-module", TOP, "-Mdir", str(folder), "--output-split", "20000"]
+        done = _verilator([*arguments, *self.arguments, str(folder / f"{TOP}.v")])
+        if done.returncode:
+            raise ToolError(f"Verilator refused the Verilog: {_first_error(done.stderr)}")
+        flags = ["-std=c++20", "-fPIC", "-fno-gnu-unique", "-faligned-new", "-pthread", "-w"]
+        flags += [f"-I{folder}", f"-I{root / 'include'}", f"-I{root / 'include' / 'vltstd'}", *macros]
+        flags += ["-DVERILATOR=1", "-DVM_COVERAGE=0", "-DVM_SC=0", "-DVM_TIMING=0", "-DVM_TRACE_FST=0", "-DVM_TRACE_SAIF=0"]
+        generated = sorted(folder.glob(f"{self.prefix}*.cpp"))
+        objects = []
+        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+            jobs = []
+            for source in [*generated, *sources, *(root / "include" / name for name in runtime)]:
+                # Code that runs once (constructors, reset values: Verilator's "slow" files) is not worth optimizing.
+                level = "0" if source.stem.endswith("__Slow") else self.optimize
+                objects.append(str(folder / f"{source.stem}.o"))
+                jobs.append(pool.submit(_compile, [compiler(), *flags, f"-O{level}", "-c", str(source), "-o", objects[-1]]))
+            for job in jobs:
+                job.result()
+        _compile([compiler(), "-pthread", *objects, *link, "-o", str(made)])
 
 
 def _compile(command: Sequence[str]) -> None:
@@ -209,4 +235,4 @@ def _verilator(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
 
 def _first_error(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return next((line for line in lines if "rror" in line), lines[-1] if lines else "no message")
+    return next((line for line in lines if "rror" in line or "undefined" in line), lines[-1] if lines else "no message")
