@@ -133,7 +133,7 @@ def _table(text: str, name: str) -> Iterator[_Row]:
             yield _Row(reader.line_num, read(time, wanted[0], place), _tokens(prompt, wanted[1], place),
                        _tokens(answer, wanted[2], place))  # fmt: skip
     except csv.Error as error:
-        raise WorkloadError(f"not a CSV row: {error}", where=f"{name}, line {reader.line_num + 1}") from None
+        raise WorkloadError(f"not a CSV row: {error}", where=f"{name}, line {max(reader.line_num, 1)}") from None
 
 
 def _columns(header: list[str], name: str) -> tuple[tuple[str, ...], Callable[[str, str, str], float]]:
