@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from presilicon.bench._loadgen import Plan, Run
+from presilicon.bench._rules import per_second
 from presilicon.bench._virtual import Measured
-from presilicon.units import si
 
 # A server whose run LoadGen does not accept is tried again at this share of the rate, so many times in all.
 SLOWER, ATTEMPTS = 0.98, 4
@@ -42,8 +42,8 @@ def accepted(asked_per_s: float, fixed: bool, planned: Callable[[float], tuple[P
     for attempt in range(1 if fixed else ATTEMPTS):
         rate = asked_per_s * SLOWER**attempt
         plan, expected = planned(rate)
-        run = drive(plan, f"LoadGen at {si(rate, '/s')}")
+        run = drive(plan, f"LoadGen at {per_second(rate)}")
         if run.measured.valid:
             break
-    said = f"LoadGen did not accept {si(asked_per_s, '/s')}, which virtual time found"
+    said = f"LoadGen did not accept {per_second(asked_per_s)}, which virtual time found"
     return Driven(plan, run, expected, (said,) if rate != asked_per_s else ())

@@ -14,6 +14,8 @@ from math import floor, log
 import numpy as np
 from numpy.typing import NDArray
 
+from presilicon.units import si
+
 Floats = NDArray[np.float64]
 
 LABEL = "MLPerf-style, unverified"
@@ -83,6 +85,11 @@ def unit_schedule(queries: int, seed: int = SCHEDULE_SEED) -> Floats:
 def assignment(queries: int, chips: int, seed: int = SAMPLE_SEED) -> NDArray[np.int64]:
     """The chip that serves each query of a server: drawn evenly, so that each chip sees Poisson arrivals too."""
     return np.random.default_rng(seed).integers(0, chips, queries)
+
+
+def per_second(rate: float) -> str:
+    """A rate as text: a prefix only above a thousand, as "m/s" reads as metres."""
+    return si(rate, "/s") if rate >= 1000 else f"{rate:.3g} /s"
 
 
 def percentile_of(ascending: Floats, percentile: float) -> float:

@@ -11,16 +11,17 @@ import numpy as np
 from presilicon import frontend
 from presilicon.chip import Chip
 from presilicon.dtypes import Formats
-from presilicon.errors import ModelError, WorkloadError
+from presilicon.errors import CapacityError, FormatError, ModelError, WorkloadError
 from presilicon.estimate.machine import Machine, machine
 from presilicon.estimate.passes import pass_cost
-from presilicon.estimate.reporting import formats_for, report_of
+from presilicon.estimate.reporting import formats_for
 from presilicon.estimate.service import USABLE_MEMORY
 from presilicon.frontend.language import LanguageModel
 from presilicon.frontend.network import Network
 from presilicon.scenario import BatchTimes
 from presilicon.scenario.benchmarks import Benchmark, benchmarks, network_formats
 from presilicon.scenario.times import BATCHES, benchmark_times
+from presilicon.units import si
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,10 +89,10 @@ def network_system(
     formats = formats_for(model, weights, activations, None)
     if rules is not None and weights is activations is None:
         formats = next(iter(network_formats(rules, chip, "")), formats)
-    # Says what is missing, or does not fit.
-    report_of(model, chip, input_tokens=input_tokens, weights=str(formats.weights), activations=str(formats.activations))
+    for path in chip.missing():
+        chip.need(path if "." in path else f"{path}.{formats.weights}")
     found = machine(chip)
-    kept = _fitting(found, model, formats, input_tokens)
+    kept = _fitting(found, model, formats, input_tokens, chip)
 
     def times(**how: Any) -> BatchTimes:
         if rules is None:
@@ -99,26 +100,40 @@ def network_system(
         whole = benchmark_times(found, rules, formats, **how)
         return BatchTimes(whole.batches[:kept], whole.latency_s[:kept])
 
+    try:
+        alone, stream, queued = times(longest=True), times(overlapped=True), times()
+    except FormatError as error:
+        raise error.at(chip.name) from None
     return System(
         model=model.name,
         chip=chip.name,
         family=chip.family,
         chips=chips,
         formats=str(formats),
-        alone=times(longest=True),
-        stream=times(overlapped=True),
-        queued=times(),
+        alone=alone,
+        stream=stream,
+        queued=queued,
         benchmark=rules.name if rules else "",
         bound_s=rules.bound_s("server", "latency") if rules else None,
         samples=int((rules.fact("samples") if rules else None) or 0),
     )
 
 
-def _fitting(found: Machine, model: Network, formats: Formats, tokens: int | None) -> int:
-    """How many of ``BATCHES`` fit the memory of a chip; one at least."""
+def _fitting(found: Machine, model: Network, formats: Formats, tokens: int | None, chip: Chip) -> int:
+    """How many of ``BATCHES`` fit the memory of a chip; CapacityError where not even one sample does."""
+    unknown = chip.memory is not None and chip.memory.bytes is None
     graph = model.inference(batch=np.array(BATCHES), formats=formats, tokens=tokens)
     needed = np.broadcast_to(np.asarray(graph.weight_bytes) + np.asarray(graph.activation_bytes), len(BATCHES))
-    return max(1, int(np.sum(needed <= float(found.memory_bytes) * USABLE_MEMORY)))
+    # A maker that publishes no size of the memory says that what runs must fit.
+    limit = float("inf") if unknown else float(found.memory_bytes) * USABLE_MEMORY
+    kept = int(np.sum(needed <= limit))
+    if not kept:
+        raise CapacityError(
+            f"the network needs {si(float(needed[0]), 'B')} and {si(limit, 'B')} are usable",
+            where=chip.name,
+            hint="a larger chip",
+        )
+    return kept
 
 
 def _plain_times(found: Machine, model: Network, formats: Formats, tokens: int | None, kept: int) -> BatchTimes:

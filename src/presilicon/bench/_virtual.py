@@ -19,6 +19,7 @@ from presilicon.bench._rules import (
     Floats,
     assignment,
     most_late,
+    per_second,
     percentile_of,
     unit_schedule,
 )
@@ -166,7 +167,7 @@ def _cannot(system: System, bound_s: float) -> WorkloadError:
         f"no rate keeps 99 % of the latencies within {si(bound_s, 's')}: one sample alone takes {si(alone, 's')} on "
         f"{system.chip}, and those that arrive meanwhile wait for it",
         where="--latency-s",
-        hint=f"{loose:.2g} can be met (about {si(_within(system, loose), '/s')}); a faster chip answers sooner",
+        hint=f"{loose:.2g} can be met (about {per_second(_within(system, loose))}); a faster chip answers sooner",
     )
 
 

@@ -119,10 +119,12 @@ def _bar() -> Iterator[Callable[[str, int, int], None]]:
 
 
 def _shown(metric: str, value: float | None) -> str:
+    """A latency, or a rate: with a prefix only above a thousand, as "m/s" reads as metres."""
     from presilicon.units import si
 
-    unit = "s" if metric.endswith("_s") and not metric.endswith("_per_s") else "/s"
-    return si(value, unit)
+    if metric.endswith("per_s"):
+        return f"{value:.3g} /s" if value is not None and value < 1000 else si(value, "/s")
+    return si(value, "s")
 
 
 def _print(found: Mapping[str, Any]) -> None:
