@@ -21,8 +21,11 @@ DONE, ERROR = 2, 4  # bits of STATUS
 
 
 def moves(rng: random.Random, count: int) -> list[isa.Instruction]:
-    """LOADs of awkward rows, each followed by a STORE of awkward rows of what it brought."""
-    made = []
+    """A scratchpad full of zeros, then LOADs of awkward rows, each followed by a STORE of awkward rows of what it brought."""
+    made = [
+        isa.load(dram=0, spad=0, run=CORE.scratchpad_bytes, y0=-1, limit=1, signal=("store",)),
+        isa.sync(engine="store", wait=("load",)),
+    ]
     for _ in range(count):
         n1, n2, run = rng.choice(((5, 3, 37), (9, 1, 3), (2, 2, 700), (1, 1, 9000)))
         left, right = (rng.choice((0, 0, 5, 21)) for _ in range(2)) if run < 9000 else (0, 0)
@@ -33,7 +36,7 @@ def moves(rng: random.Random, count: int) -> list[isa.Instruction]:
                 dram=DATA + rng.randrange(8192), spad=rng.randrange(60), **shape, stride1=rng.randrange(-300, 800), stride2=911,
                 pitch=pitch, left=left, right=right, fill=rng.randrange(256), limit=rng.choice((0, n1)),
                 y0=rng.choice((-1, 0, 1)),
-                wait=("store",) if made else (), signal=("store",),
+                wait=("store",) if len(made) > 2 else (), signal=("store",),
             )
         )  # fmt: skip
         made.append(
