@@ -40,11 +40,15 @@ def _bursts(core: Core, run: int) -> int:
     return ceil(run / 4096)
 
 
-def _mover_cycles(core: Core, rows: int, run: int, latency: float, beat_cycles: float) -> float:
-    """Cycles to move rows of bytes with eight bursts in flight: data, or latency where rows are short."""
+def _mover_cycles(core: Core, rows: int, run: int, latency: float, beat_cycles: float, written: bool = False) -> float:
+    """Cycles to move rows of bytes with eight bursts in flight: data, or latency where rows are short.
+
+    The memory takes up a burst that is written when its last beat is there, so that it is in flight twice as long.
+    """
     beats = ceil(run / core.bus_bytes)
     in_burst = min(beats, 4096 // core.bus_bytes)
-    waiting = (latency + in_burst * beat_cycles + 3.0) * rows * _bursts(core, run) / core.outstanding
+    flight = latency + in_burst * beat_cycles + (in_burst + 6.0 if written else 3.0)
+    waiting = flight * rows * _bursts(core, run) / core.outstanding
     return max(rows * beats * beat_cycles, waiting if rows * _bursts(core, run) > core.outstanding else 0.0)
 
 
@@ -57,10 +61,11 @@ def matmul_estimate(core: Core, plan: MatmulPlan, *, latency: float = 40.0, beat
     fetch = core.weight_words + (1.0 / plan.group_blocks if plan.int4 else 0.0)
     rows = [plan.rows_of(p) for p in range(plan.panels)]
     # Array: a block takes its rows or the fetch of the next tile; a new instruction's first tile two cycles more.
-    array = 0.0
+    of_panel = []
     for r in rows:
         block = max(r, core.accumulate_cycles)
-        array += n_blocks * (k_blocks - chunks) * max(block, fetch) + n_blocks * chunks * max(block, fetch + 2)
+        of_panel.append(n_blocks * ((k_blocks - chunks) * max(block, fetch) + chunks * max(block, fetch + 2)))
+    array = sum(of_panel)
     # Vector unit: groups of eight rows, a slot a strip.
     slots = [ceil(r / 8) * core.chunks * UOPS_A_STRIP + UOPS_ONCE_A_STRIP * core.chunks for r in rows]
     overhead = core.vector_start_cycles + core.vector_drain_cycles
@@ -76,7 +81,7 @@ def matmul_estimate(core: Core, plan: MatmulPlan, *, latency: float = 40.0, beat
     pieces = ceil(plan.n / run)
     whole = run == plan.n == plan.store_blocks * core.cols
     store_rows = (1, plan.m * plan.n) if whole else (plan.m * pieces, run)
-    store = _mover_cycles(core, *store_rows, latency, beat_cycles) + store_rows[0]
+    store = _mover_cycles(core, *store_rows, latency, beat_cycles, written=True) + store_rows[0]
     written = plan.m * pieces * ceil(run / core.bus_bytes) * beat_cycles
     # One data path serves reads and writes.
     memory = load + written
@@ -97,10 +102,13 @@ def matmul_estimate(core: Core, plan: MatmulPlan, *, latency: float = 40.0, beat
     last_rows = rows[-1]
     drain = core.matmul_drain_cycles + 8.0 * slots[-1] + overhead
     width = plan.n - (pieces - 1) * run
-    tail = _mover_cycles(core, *((1, last_rows * plan.n) if whole else (last_rows, width)), latency, beat_cycles)
+    tail = _mover_cycles(core, *((1, last_rows * plan.n) if whole else (last_rows, width)), latency, beat_cycles, written=True)
     # The memory takes a burst's data when the last of it is there.
     in_burst = min(ceil(width * (last_rows if whole else 1) / core.bus_bytes), 4096 // core.bus_bytes)
     last = drain + tail + in_burst * beat_cycles + latency + 8
+    # What is loaded last is multiplied after it: the last panel with all weights, or the last of its tiles.
+    after = of_panel[-1] / (1 if plan.weights_resident and plan.panels > 1 else n_blocks * chunks)
+    load += after
     busy = {"matmul": array, "load": load - lead + code, "memory": memory - lead + code, "vector": vector, "store": store}
     bound = max(busy, key=lambda name: busy[name])
     return MatmulEstimate(first + busy[bound] + last, first, last, busy, bound)
