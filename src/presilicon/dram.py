@@ -71,14 +71,20 @@ class DramOptions:
 
 
 class Dram:
-    """State of the memory: when it is free, which rows are open, how many bursts it has served."""
+    """State of the memory: when it is free, which rows are open, how many bursts it has served.
 
-    __slots__ = ("_banks", "_beat", "_open", "_row_bytes", "free", "options", "served")
+    Cores share the port's two data channels: ``read_until`` and ``written_until`` are the last cycles in which a beat of a
+    burst so far passes them, kept by who moves the beats.
+    """
+
+    __slots__ = ("_banks", "_beat", "_open", "_row_bytes", "free", "options", "read_until", "served", "written_until")
 
     def __init__(self, options: DramOptions | None = None) -> None:
         self.options = options or DramOptions()
         self.free = 0
         self.served = 0
+        self.read_until = 0
+        self.written_until = 0
         self._beat = (self.options.num, self.options.den)
         self._row_bytes = self.options.row_bytes if self.options.row_miss else 0
         self._banks = self.options.banks

@@ -31,7 +31,8 @@ class Turn(Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        last, held, holding = Signal(range(self._count)), Signal(range(self._count)), Signal()
+        last = Signal(range(self._count), init=self._count - 1)  # the first turn is number 0's
+        held, holding = Signal(range(self._count)), Signal()
         m.d.comb += self.offered.eq(self.requests.any())
         with m.If(holding):
             m.d.comb += self.chosen.eq(held)

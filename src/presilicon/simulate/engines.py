@@ -154,7 +154,7 @@ class Engine:
         if entry.op != "sync":
             self.busy_cycles += cycle - issue + 1
         if self.events is not None:
-            self.events.append(Event(self.number, entry.pc, entry.op, issue, cycle))
+            self.events.append(Event(self.number, entry.pc, entry.op, issue, self.finished))
 
 
 class Matmul(Engine):
@@ -313,9 +313,10 @@ class Load(_Mover):
         assert cycle is not None
         start, _ = dram.serve(cycle, beats, address, False)
         self.beats += beats
-        first = max(dram.beat(start, 0), self.sunk + 1, cycle + 1)
+        first = max(dram.beat(start, 0), self.sunk + 1, cycle + 1, dram.read_until + 1)
         # Beats come evenly and are taken every `beat_cycles`: the last is late by the one or by the other.
         last = max(dram.beat(start, beats - 1), first + (beats - 1) * self.beat_cycles)
+        dram.read_until = last
         self.sunk = last + self.beat_cycles - 1
         self._hand_out(cycle)
         self.advance()
@@ -345,7 +346,9 @@ class Store(_Mover):
     def serve(self, dram: Dram) -> None:
         address, beats, _ = self.transfers[self.position]
         assert self.next_arrival is not None
-        _, free = dram.serve(self.next_arrival, beats, address, True)
+        # Beats follow those of another core's burst that came before.
+        dram.written_until = max(self.next_arrival, dram.written_until + beats)
+        _, free = dram.serve(dram.written_until, beats, address, True)
         self.beats += beats
         self.answered = max(dram.response(free), self.answered + 1)
         self.slots.append(self.answered)
