@@ -20,7 +20,7 @@ def test_the_endpoint_keeps_to_its_description(serve, tmp_path: Path) -> None:
     ]  # fmt: skip
     environment = os.environ | {"SCHEMATHESIS_HOOKS": "contract_checks", "PYTHONPATH": str(HERE)}
     cases, runs = 0, []
-    for name, paths in (("chat", ["-n", "200", "--include-path", CHAT]), ("rest", ["-n", "570", "--exclude-path", CHAT])):
+    for name, paths in (("chat", ["-n", "120", "--include-path", CHAT]), ("rest", ["-n", "640", "--exclude-path", CHAT])):
         folder = tmp_path / name
         folder.mkdir()
         with (folder / "out").open("w") as out:
