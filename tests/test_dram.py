@@ -10,8 +10,8 @@ from importlib import resources
 import numpy as np
 import pytest
 
-from presilicon.errors import InputError
 from presilicon.dram import Dram, DramOptions, splitmix64
+from presilicon.errors import InputError
 
 SHIM = """
 #include "dram.hpp"

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from levels import core
 
+from levels import core
 from presilicon.compiler.gemm import Weights, gemm
 from presilicon.dram import DramOptions
 from presilicon.estimate.template import matmul_estimate

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from amaranth.sim import Simulator
 
+from presilicon.dram import Dram, DramOptions
 from presilicon.rtl.load import Load
 from presilicon.rtl.store import Store
-from presilicon.dram import Dram, DramOptions
 from presilicon.template import Core
 
 CORES = {

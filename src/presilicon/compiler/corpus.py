@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -138,18 +139,16 @@ Maker = Callable[[Core, np.random.Generator], Case]
 _GEMMS = ((1, 7, 5), (3, 17, 33), (16, 16, 16), (37, 65, 29), (5, 130, 70), (64, 48, 96))
 _ROWS = ((1, 5), (9, 37), (20, 64))
 CORPUS: Mapping[str, Maker] = {
-    **{f"gemm-{m}x{k}x{n}": lambda core, rng, s=(m, k, n): gemm_case(core, rng, *s) for m, k, n in _GEMMS},
-    **{f"gemm-int4-{m}x{k}x{n}": lambda core, rng, s=(m, k, n): gemm_case(core, rng, *s, int4=True) for m, k, n in _GEMMS[2:]},
+    **{f"gemm-{m}x{k}x{n}": partial(gemm_case, m=m, k=k, n=n) for m, k, n in _GEMMS},
+    **{f"gemm-int4-{m}x{k}x{n}": partial(gemm_case, m=m, k=k, n=n, int4=True) for m, k, n in _GEMMS[2:]},
+    **{kind: partial(_move_case, kind=kind) for kind in ("strided", "transposed", "padded", "gather")},
     **{
-        kind: lambda core, rng, kind=kind: _move_case(core, rng, kind) for kind in ("strided", "transposed", "padded", "gather")
-    },
-    **{
-        f"{name}-{m}x{n}": lambda core, rng, name=name, s=(m, n): row_case(core, rng, name, *s)
+        f"{name}-{m}x{n}": partial(row_case, name=name, m=m, n=n)
         for name in OPERATIONS
         for m, n in _ROWS
         if name != "rope" or n % 2 == 0
     },
-    **{f"attention-{t}-of-40": lambda core, rng, t=t: attention_case(core, rng, t, 40) for t in (1, 2, 7, 16, 33, 40)},
+    **{f"attention-{tokens}-of-40": partial(attention_case, tokens=tokens, most=40) for tokens in (1, 2, 7, 16, 33, 40)},
     "exchange": _exchange_case,
 }
 

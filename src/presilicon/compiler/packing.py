@@ -29,19 +29,23 @@ def pack(
     if not plan.int4:
         return tiles.reshape(-1).view(np.uint8)
     assert multipliers is not None
-    nibbles = (tiles.view(np.uint8) & 15).reshape(n_blocks, k_blocks, -1)
-    packed = nibbles[..., 0::2] | nibbles[..., 1::2] << 4
+    packed = _nibbles((tiles.view(np.uint8) & np.uint8(15)).reshape(n_blocks, k_blocks, -1))
     groups = np.zeros((multipliers.shape[0], n_blocks * cols), np.uint8)
     groups[:, : plan.n] = multipliers
-    rows_of = groups.reshape(-1, n_blocks, cols).transpose(1, 0, 2)
-    rows_of = rows_of[..., 0::2] | rows_of[..., 1::2] << 4
-    parts = []
+    rows_of = _nibbles(groups.reshape(-1, n_blocks, cols).transpose(1, 0, 2))
+    parts: list[NDArray[np.uint8]] = []
     for block in range(n_blocks):
         for first in range(0, k_blocks, plan.chunk_blocks):
             last = min(k_blocks, first + plan.chunk_blocks)
             parts.append(packed[block, first:last].reshape(-1))
             parts.append(rows_of[block, first // plan.group_blocks : ceil(last / plan.group_blocks)].reshape(-1))
     return np.concatenate(parts)
+
+
+def _nibbles(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Pairs of 4-bit values along the last axis as bytes, the first in the low nibble."""
+    packed: NDArray[np.uint8] = np.bitwise_or(values[..., 0::2], np.left_shift(values[..., 1::2], np.uint8(4)))
+    return packed
 
 
 def unpacked(

@@ -263,8 +263,8 @@ class _Maker:
         known: list[int] = []
         written = {2, 3}
 
-        def some(low: int, high: int, **flags: object) -> list[Uop]:
-            return [self._uop(known, written, **flags) for _ in range(self._pick(low, high))]
+        def some(low: int, high: int, offsets: int = 0) -> list[Uop]:
+            return [self._uop(known, written, offsets=offsets) for _ in range(self._pick(low, high))]
 
         uops = [self._uop(known, set(), once=True) for _ in range(self._pick(0, 2))] + some(1, 2)
         for _ in range(self._pick(0, 2)):
@@ -288,7 +288,10 @@ class _Maker:
         masked = bool(self._pick(0, 3) == 0)
         takes_c = op in ("add", "max", "select") or masked
         c_kind = int(rng.choice([0, 1, 2, 3] if known else [1, 2, 3])) if takes_c else 0
-        some_register = lambda: int(rng.choice(known))  # noqa: E731
+
+        def some_register() -> int:
+            return int(rng.choice(known))
+
         kinds = {"stream": a_kind == 2 or (not raw and b_kind == 2) or (takes_c and c_kind == 2)}
         imm = (not raw and b_kind == 1) or (takes_c and c_kind == 1)
         exchange = not raw and b_kind == 3

@@ -14,10 +14,10 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+from presilicon.dram import DramOptions
 from presilicon.errors import PresiliconError
 from presilicon.rtl.build import BuildOptions, build, building, digest, lint, versions
 from presilicon.rtl.register_map import COUNTERS, PAGE_BYTES, offset, register
-from presilicon.dram import DramOptions
 from presilicon.template import ENGINES, Core
 
 __all__ = ["Event", "Launch", "RtlError", "RtlFault", "RtlMachine", "RtlRun", "lint", "verilog_of"]

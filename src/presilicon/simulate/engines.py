@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from presilicon.dram import Dram
 from presilicon.isa import (
     GATHER_START,
     LOAD_DONE,
@@ -26,7 +27,6 @@ from presilicon.isa import (
     vector_time,
 )
 from presilicon.isa.moves import BURST_BYTES
-from presilicon.dram import Dram
 from presilicon.template import Core
 
 # From a store burst's address to its first beat: scratchpad read and the output register.

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from presilicon.dram import Dram, DramOptions
 from presilicon.errors import IsaError
 from presilicon.isa import Program, State, execute, link
-from presilicon.dram import Dram, DramOptions
 from presilicon.simulate.engines import Engine, Event, Load, Matmul, Store, Tokens, Vector
 from presilicon.simulate.sequencer import Sequencer
 from presilicon.template import ENGINES, Core
