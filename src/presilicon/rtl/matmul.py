@@ -9,9 +9,10 @@ are read from registers of their own, while the next instruction's weights are f
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 
 from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value
-from amaranth.lib import data, enum, wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from presilicon.rtl.array import INT4, PACKED, STRIDED, TRANSPOSED, Array, sum_bits, sum_cycles
@@ -25,7 +26,7 @@ _FIELD, _ROW = 2, 4
 _COUNTS = ("m0", "m1", "kb", "k1", "tail", "group_blocks")  # none may be 0
 
 
-class _State(enum.Enum, shape=2):
+class _State(IntEnum):
     """Of the weight fetch."""
 
     IDLE = 0
@@ -125,11 +126,8 @@ class Matmul(wiring.Component):
         core = self.core
         mode, wrpc, cols = fields.weights, core.weight_rows_per_cycle, core.cols
         index, w, tile = register("index", len(array.index)), register("w_next", 24), register("w_tile", 24)
-        gain, groups, blocks = (
-            register("gain", 1),
-            register("groups_next", 24),
-            register("group_left", len(fields.group_blocks)),
-        )
+        gain, groups = register("gain", 1), register("groups_next", 24)
+        blocks = register("group_left", len(fields.group_blocks))
         packed, last = Signal(), Signal()
         last_index, step = Signal.like(index), Signal(24)
         m.d.comb += [
@@ -141,16 +139,16 @@ class Matmul(wiring.Component):
         now = Signal(name="fetch_now")
         m.d.comb += now.eq(((state == _State.FETCH) & ~self.stop) | (start & ~block.last))
         # The rows of the last word may be fewer: what lies behind a tile need not exist.
-        rows = Mux(last, core.rows - (core.weight_words - 1) * wrpc, wrpc)
+        last_rows = core.rows - (core.weight_words - 1) * wrpc
         with m.If(gain):
             m.d.comb += [self.w_address.eq(groups), self.w_count.eq(cols // 2)]
         with m.Else():
             m.d.comb += self.w_address.eq(w)
             with m.Switch(mode):
                 with m.Case(PACKED):
-                    m.d.comb += self.w_count.eq(rows * cols)
+                    m.d.comb += self.w_count.eq(Mux(last, last_rows * cols, wrpc * cols))
                 with m.Case(INT4):
-                    m.d.comb += self.w_count.eq(rows * (cols // 2))
+                    m.d.comb += self.w_count.eq(Mux(last, last_rows * cols // 2, wrpc * cols // 2))
                 with m.Case(STRIDED):
                     m.d.comb += self.w_count.eq(cols)
                 with m.Case(TRANSPOSED):
@@ -184,12 +182,8 @@ class Matmul(wiring.Component):
         """Reads the rows of a block; returns whether a block may start, and the accumulator row of the read."""
         core = self.core
         # The block's own copies, as `fields` may soon be of the next instruction.
-        names = {
-            "m0": m0_less,
-            "x_stride0": fields.x_stride0,
-            "x_stride1": fields.x_stride1,
-            "count": self._valid(fields, block),
-        }
+        names = {"m0": m0_less, "x_stride0": fields.x_stride0, "x_stride1": fields.x_stride1}
+        names |= {"count": Mux(block.last_of_kb, fields.tail, core.rows)[: len(self.x_count)]}  # bytes of a row that count
         names |= {"bank": fields.bank, "keep": ~block.first | fields.accumulate, "last": block.last}
         held = {name: register(f"row_{name}", len(value)) for name, value in names.items()}
         now = {name: Mux(start, value, held[name]) for name, value in names.items()}
@@ -235,10 +229,6 @@ class Matmul(wiring.Component):
         m.d.comb += ends.eq(~free & (hold <= 1) & (~moving | ends_block) & held["last"])
         self._results(m, array, read, Cat(row[: len(self.add_row)], now["bank"], now["keep"]), ends, free)
         return free, row
-
-    def _valid(self, fields: data.View, block: _Block) -> Value:
-        """Bytes of a row that count in the block."""
-        return Mux(block.last_of_kb, fields.tail, self.core.rows)[: len(self.x_count)]
 
     def _results(self, m: Module, array: Array, read: Value, row: Value, ends: Value, free: Value) -> None:
         """Sends the sums to the accumulators and the end of an instruction behind them."""
