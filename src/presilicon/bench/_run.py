@@ -19,6 +19,9 @@ from presilicon.estimate.intervals import interval
 from presilicon.units import si
 
 DEFAULT_SECONDS = 10.0
+LEAST_SECONDS = 1.0
+# Chips that share the queries of one run at most, and the longest run (s) of LoadGen that is begun unasked.
+MOST_CHIPS, LONGEST_S = 4096, 600.0
 # Runs that a search of a server's rate takes, about.
 SEARCHED = 12
 # Answers that are late by this share of the median latency say that the machine had other things to do.
@@ -85,6 +88,8 @@ def bench(
     require_positive("seconds", seconds)
     if rate_per_s is not None and scenario != "server":
         raise WorkloadError(f"the {scenario} scenario has no rate of its own", where="--rate-per-s", hint="leave it out")
+    if system.chips > MOST_CHIPS:
+        raise WorkloadError(f"{system.chips} chips", where="--chips", hint=f"at most {MOST_CHIPS}: their rates add up")
     if out is not None:
         require_free(out)
     if virtual:
@@ -95,7 +100,7 @@ def bench(
         return result
     _loadgen.loadgen_version()
     with folder_for(out) as folder:
-        result = _with_loadgen(system, scenario, bounds, rate_per_s, seconds, folder, progress)
+        result = _with_loadgen(system, scenario, bounds, rate_per_s, max(LEAST_SECONDS, seconds), folder, progress)
         write(folder, result)
     return result
 
@@ -152,6 +157,12 @@ def _with_loadgen(
     begun = time.perf_counter()
 
     def drive(plan: _loadgen.Plan, what: str = "LoadGen") -> _loadgen.Run:
+        if plan.wall_s > max(LONGEST_S, 2 * seconds):
+            raise WorkloadError(
+                f"LoadGen would take {plan.wall_s:.0f} s: so few queries a second, each so short, are slow to send",
+                where=scenario,
+                hint="--virtual does not wait, or --rate-per-s with a higher rate",
+            )
         progress(what, 0, plan.samples)
         found = _loadgen.drive(plan, folder, lambda done, total: progress(what, done, total))
         progress(what, plan.samples, plan.samples)
