@@ -87,7 +87,7 @@ def _program(name: str, argument: str, purpose: str, install: str) -> Tool:
 
 
 def _library() -> Tool:
-    from presilicon.rtl.synthesis import liberty_file
+    from presilicon.rtl.liberty import liberty_file
 
     found = liberty_file()
     purpose = "standard cells, for areas in um2: synth"
