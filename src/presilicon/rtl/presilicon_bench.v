@@ -1,8 +1,8 @@
 // Runs a small program on presilicon_top with a memory of fixed latency, and compares the memory with what it must hold.
 // Prints "PASS" or "FAIL" and ends. Run it in this folder:
-//   iverilog -g2005 -o bench -I . ../rtl/*.v presilicon_bench.v && vvp bench
-//   verilator --binary --timing -Wno-fatal -Wno-lint --top-module presilicon_bench -I. ../rtl/*.v presilicon_bench.v && obj_dir/Vpresilicon_bench
-`timescale 1ns / 1ps
+// - Icarus: iverilog -g2005 -o bench -I . ../rtl/*.v presilicon_bench.v && vvp bench
+// - Verilator: verilator --binary --timing -Wno-lint --top-module presilicon_bench -I. ../rtl/*.v presilicon_bench.v
+//   and then obj_dir/Vpresilicon_bench
 `include "presilicon_bench.vh"
 
 module presilicon_bench;
@@ -13,7 +13,7 @@ module presilicon_bench;
 
   reg clk = 1'b0;
   reg rst = 1'b1;
-  always #0.5 clk = ~clk;
+  always #1 clk = ~clk;
 
   // The chip ----------------------------------------------------------------------------------------------------------
   wire [`BENCH_ID_BITS-1:0] arid, awid;
@@ -123,47 +123,49 @@ module presilicon_bench;
     if (answers_done < answers) bid <= answer_id[answers_done % DEPTH];
   end
 
-  // Registers ---------------------------------------------------------------------------------------------------------
+  // Registers: driven between rising edges; what is ready then is taken at the next edge ---------------------------------
+  reg took_address, took_data;
   task write(input [3:0] core, input [15:0] register, input [31:0] value);
     begin
-      c_awaddr <= {core, register[11:0]};
-      c_wdata <= value;
-      c_awvalid <= 1'b1;
-      c_wvalid <= 1'b1;
-      c_bready <= 1'b1;
-      #0.1;
+      @(negedge clk);
+      c_awaddr = {core, register[11:0]};
+      c_wdata = value;
+      c_awvalid = 1'b1;
+      c_wvalid = 1'b1;
+      c_bready = 1'b1;
       while (c_awvalid || c_wvalid) begin
-        @(posedge clk);
-        if (c_awvalid && c_awready) c_awvalid <= 1'b0;
-        if (c_wvalid && c_wready) c_wvalid <= 1'b0;
-        #0.1;
+        took_address = c_awready;
+        took_data = c_wready;
+        @(negedge clk);
+        if (took_address) c_awvalid = 1'b0;
+        if (took_data) c_wvalid = 1'b0;
       end
-      while (!c_bvalid) @(posedge clk);
-      @(posedge clk);
-      c_bready <= 1'b0;
+      while (!c_bvalid) @(negedge clk);
       if (c_bresp != 2'b00) begin
         $display("FAIL: write of register %h answers %b", register, c_bresp);
         $finish;
       end
+      @(negedge clk);
+      c_bready = 1'b0;
     end
   endtask
 
   reg [31:0] answer;
   task read(input [3:0] core, input [15:0] register);
     begin
-      c_araddr <= {core, register[11:0]};
-      c_arvalid <= 1'b1;
-      c_rready <= 1'b1;
-      #0.1;
+      @(negedge clk);
+      c_araddr = {core, register[11:0]};
+      c_arvalid = 1'b1;
+      c_rready = 1'b1;
       while (c_arvalid) begin
-        @(posedge clk);
-        if (c_arready) c_arvalid <= 1'b0;
-        #0.1;
+        took_address = c_arready;
+        @(negedge clk);
+        if (took_address) c_arvalid = 1'b0;
       end
-      while (!c_rvalid) @(posedge clk);
+      while (!c_rvalid) @(negedge clk);
       answer = c_rdata;
-      @(posedge clk);
-      c_rready <= 1'b0;
+      @(negedge clk);
+      c_rready = 1'b0;
     end
   endtask
 
@@ -173,9 +175,8 @@ module presilicon_bench;
     $readmemh("before.hex", memory);
     $readmemh("after.hex", expected);
     $readmemh("arguments.hex", arguments);
-    repeat (4) @(posedge clk);
-    rst <= 1'b0;
-    @(posedge clk);
+    repeat (4) @(negedge clk);
+    rst = 1'b0;
     for (core = 0; core < `BENCH_CORES; core = core + 1) begin
       write(core, `PROGRAM_LO, `BENCH_PROGRAM);
       write(core, `PROGRAM_HI, 0);
