@@ -53,7 +53,7 @@ class BuildOptions:
     """How to compile: ``vcd`` traces every signal on demand (slower); ``optimize`` is g++'s -O level."""
 
     vcd: bool = False
-    optimize: str = "2"
+    optimize: str = "1"
 
 
 def cache_folder() -> Path:
@@ -173,7 +173,7 @@ class Model:
 
     prefix: str
     arguments: tuple[str, ...] = ()
-    optimize: str = "2"
+    optimize: str = "1"
 
     def build(
         self,
