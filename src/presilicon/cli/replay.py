@@ -10,7 +10,7 @@ import click
 
 from presilicon.cli.load import deployer, deployment_options, fleet_of, typical_lengths, workload_of, workload_options
 from presilicon.cli.options import as_json, count_option, model_argument
-from presilicon.cli.output import print_json, print_table, say
+from presilicon.cli.output import print_json, print_table, progress, say
 
 
 @click.command(name="replay", short_help="A trace of requests served by chips, in virtual time.")
@@ -83,7 +83,8 @@ def print_report(found: Mapping[str, Any]) -> None:
     shared = f"{found['replicas']} x {found['parallelism']}, {found['formats']}"
     say(f"{found['model']} on {found['chips']} {found['chip']} ({shared})")
     say(f"{found['requests']:,} requests, {found['refused']:,} refused" + _reasons(found["refused_by"])
-        + f"; {found['virtual_s']:,.1f} s of virtual time in {found['wall_s']:.2f} s")  # fmt: skip
+        + f"; {found['virtual_s']:,.1f} s of virtual time")  # fmt: skip
+    progress(f"replayed in {found['wall_s']:.2f} s")
     say()
     rows = [
         (label, *(si(found[key][p], "s") if found[key][p] == found[key][p] else "-" for p in ("p50", "p90", "p99", "mean")))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from math import ceil
 from typing import NamedTuple
 
-from presilicon.replay.tables import SEGMENT, Tables
+from presilicon.replay.tables import BATCHES, SEGMENT, Tables
 
 
 class Chunk(NamedTuple):
@@ -143,12 +143,13 @@ class StepTimes:
     def _sum(self, batch: int, first: int, steps: int) -> tuple[float, float]:
         """Sum over the contexts from ``first`` on, across the pieces of the table."""
         index, place = divmod(first - 1, SEGMENT)
+        piece_of, row = divmod(batch - 1, BATCHES)
         seconds = joules = 0.0
         while steps:
-            piece = self.tables.segment(batch, index)
+            piece = self.tables.segment(piece_of, index)
             last = min(place + steps, SEGMENT)
-            seconds += float(piece.seconds[last] - piece.seconds[place])
-            joules += float(piece.joules[last] - piece.joules[place])
+            seconds += piece.seconds.item(row, last) - piece.seconds.item(row, place)
+            joules += piece.joules.item(row, last) - piece.joules.item(row, place)
             steps -= last - place
             index, place = index + 1, 0
         return seconds, joules

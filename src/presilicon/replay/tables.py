@@ -27,9 +27,10 @@ Floats = NDArray[np.float64]
 
 # Operators behind the last block: they see the rows that a token is chosen for, not all.
 HEAD = ("head_down", "head", "head_all_gather", "sampling")
-# Contexts of one piece of a decode table, and pieces that are kept (64 KiB each).
-SEGMENT = 4096
-SEGMENTS = 1024
+# Contexts and requests of one piece of the table of decode steps, and pieces that are kept (132 KiB each).
+SEGMENT = 512
+BATCHES = 16
+PIECES = 768
 # Prompts side by side that fill every core: what a prompt costs among others.
 MANY = 64.0
 # Tokens before a chunk at which it is evaluated.
@@ -50,7 +51,10 @@ class ChunkCost(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """Sums of time (s) and energy (J) of reading caches over contexts up to each one, from a piece's first context."""
+    """Sums of time (s) and energy (J) of reading caches over contexts up to each one, from a piece's first context.
+
+    Shapes (requests, contexts + 1).
+    """
 
     seconds: Floats
     joules: Floats
@@ -126,15 +130,15 @@ class Tables:
         self._rows[part] = ([0.0, *seconds], [0.0, *joules])
 
     def segment(self, batch: int, index: int) -> Segment:
-        """Sums over the contexts of piece ``index`` (from 1 + index SEGMENT on) of reading the caches of ``batch`` requests."""
+        """A piece of the table: from 1 + ``batch`` BATCHES requests and from contexts of 1 + ``index`` SEGMENT tokens on."""
         key = (batch, index)
         found = self._segments.get(key)
         if found is None:
-            first = 1 + index * SEGMENT
-            seconds, joules = self.decoding(float(batch), np.arange(float(first), float(first + SEGMENT)))
-            found = Segment(np.concatenate(([0.0], np.cumsum(seconds))), np.concatenate(([0.0], np.cumsum(joules))))
+            requests = np.arange(1.0 + batch * BATCHES, 1.0 + (batch + 1) * BATCHES)
+            contexts = np.arange(1.0 + index * SEGMENT, 1.0 + (index + 1) * SEGMENT)
+            found = Segment(*(_summed(values) for values in self.decoding(requests[:, None], contexts[None, :])))
             self._segments[key] = found
-            if len(self._segments) > SEGMENTS:
+            if len(self._segments) > PIECES:
                 self._segments.popitem(last=False)
         return found
 
@@ -148,10 +152,9 @@ class Tables:
             else:
                 assert isinstance(op, Matmul)
                 operators.append(replace(op, m=op.m * batch * self.queries))
-        if not operators:
-            return np.zeros_like(contexts), np.zeros_like(contexts)
-        seconds, joules = self._evaluate(tuple(operators))
-        return np.broadcast_to(seconds, contexts.shape), np.broadcast_to(joules, contexts.shape)
+        shape = np.broadcast_shapes(np.shape(batch), contexts.shape)
+        seconds, joules = self._evaluate(tuple(operators)) if operators else (0.0, 0.0)
+        return np.broadcast_to(seconds, shape), np.broadcast_to(joules, shape)
 
     def chunk(self, tokens: int, prior: int) -> ChunkCost:
         """Cost of attention of a chunk of ``tokens`` that ``prior`` tokens of its request precede."""
@@ -218,6 +221,11 @@ class Tables:
         """Bytes a chip holds whatever is in flight: weights, and activations of ``rows`` rows."""
         weights = float(self._step(1.0).weight_bytes) / self.parallelism.pipeline
         return weights + float(self._prompt(float(rows)).activation_bytes)
+
+
+def _summed(values: Floats) -> Floats:
+    """Running sums along the last axis, from zero."""
+    return np.concatenate((np.zeros((*values.shape[:-1], 1)), np.cumsum(values, axis=-1)), axis=-1)
 
 
 def _reads_cache(op: Operator, shared: set[str]) -> bool:
