@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib.wiring import Component, In, Out
 
 from presilicon.isa.layout import ALU
@@ -13,10 +13,16 @@ from presilicon.rtl.register_file import VALUE_BITS
 _HALF = VALUE_BITS // 2
 
 
-class Alu(Component):
-    """``result`` = ``a`` op ``b`` in the cycle after ``a``, ``b`` and ``op`` (a position in ``ALU``).
+def _mirrored(value: Value) -> Value:
+    """The bits in reverse order."""
+    return Cat(value[i] for i in reversed(range(len(value))))
 
-    Products of halves are registered and added up in the second cycle: a 40-bit multiplication would not fit one.
+
+class Alu(Component):
+    """``result`` = ``a`` op ``b`` in the cycle after ``en`` with ``op`` (a position in ``ALU``).
+
+    ``a`` and ``b`` stay for both cycles. One multiplier of 40 x 20 bits works in both, first on the low half of ``b``, then on
+    the high half; one adder also subtracts and compares; one shifter goes both ways.
     """
 
     def __init__(self) -> None:
@@ -33,27 +39,40 @@ class Alu(Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         a, b = self.a, self.b
-        less, multiplied = Signal(), Signal()
-        low, cross, other = Signal(VALUE_BITS), Signal(_HALF), Signal(VALUE_BITS)
-        values = {
-            "add": a + b,
-            "sub": a - b,
-            "and": a & b,
-            "shl": (a << b[:6])[:VALUE_BITS],
-            "shr": a >> b[:6],
-            "min": Mux(less, a, b),
-            "max": Mux(less, b, a),
-        }
-        m.d.comb += less.eq(a < b)
+        is_ = {name: self.op == number for number, name in enumerate(ALU)}
+        first = Signal(VALUE_BITS)  # what the first cycle made: the result, or the product with the low half
+        multiplies = Signal()
+
+        factor, half, product = Signal(VALUE_BITS), Signal(_HALF), Signal(VALUE_BITS)
         with m.If(self.en):
-            m.d.sync += [
-                multiplied.eq(self.op == ALU.index("mul")),
-                low.eq(a[:_HALF] * b[:_HALF]),
-                cross.eq(a[_HALF:] * b[:_HALF] + a[:_HALF] * b[_HALF:]),
-            ]
-            with m.Switch(self.op):
-                for name, value in values.items():
-                    with m.Case(ALU.index(name)):
-                        m.d.sync += other.eq(value)
-        m.d.comb += self.result.eq(Mux(multiplied, low + (cross << _HALF), other))
+            m.d.comb += [factor.eq(a), half.eq(b[:_HALF])]
+        with m.Else():
+            m.d.comb += [factor[_HALF:].eq(a[:_HALF]), half.eq(Mux(multiplies, b[_HALF:], 0))]
+        m.d.comb += product.eq(factor * half)
+
+        subtracts, total = Signal(), Signal(VALUE_BITS + 1)
+        m.d.comb += [
+            subtracts.eq(~is_["add"]),
+            total.eq(a + Mux(subtracts, ~b, b) + subtracts),
+        ]
+        below = ~total[VALUE_BITS]  # no carry out of a - b
+        left = is_["shl"]
+        shifted = Mux(left, _mirrored(a), a) >> b[:6]
+
+        values = {
+            "add": total[:VALUE_BITS],
+            "sub": total[:VALUE_BITS],
+            "mul": product,
+            "and": a & b,
+            "shl": _mirrored(shifted),
+            "shr": shifted,
+            "min": Mux(below, a, b),
+            "max": Mux(below, b, a),
+        }
+        m.d.sync += multiplies.eq(self.en & is_["mul"])
+        with m.If(self.en), m.Switch(self.op):
+            for number, name in enumerate(ALU):
+                with m.Case(number):
+                    m.d.sync += first.eq(values[name])
+        m.d.comb += self.result.eq(first + product)
         return m
