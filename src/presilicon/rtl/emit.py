@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from presilicon.isa.page import page
 from presilicon.rtl.hierarchy import verilog
 from presilicon.rtl.software import software_files
 from presilicon.rtl.top import MODULE, Top
@@ -59,4 +60,4 @@ def verilog_files(core: Core) -> dict[str, str]:
 
 def files(core: Core) -> dict[str, str]:
     """All files but the bench, by name below the folder they go to."""
-    return verilog_files(core) | software_files(core)
+    return verilog_files(core) | software_files(core) | {"INSTRUCTIONS.md": page()}
