@@ -62,7 +62,9 @@ def vector_operation_j(machine: Machine) -> Real:
 
 
 def _core_j(machine: Machine, multiplied: str, macs: Real, vector_ops: Real) -> Real:
-    return 2.0 * macs * operation_j(machine, multiplied) + vector_ops * vector_operation_j(machine)
+    # Work without a MAC names no format: the chip need not multiply the default one.
+    multiplying = 2.0 * macs * operation_j(machine, multiplied) if np.any(macs) else 0.0
+    return multiplying + vector_ops * vector_operation_j(machine)
 
 
 def _moving_j(machine: Machine, dram_bytes: Real, sram_bytes: Real, link_bytes: Real) -> Real:
@@ -127,7 +129,8 @@ def power_limited_s(
     c = machine.constants
     work_w = (LIMIT_SHARE - c.static_share - c.active_share) * tdp_w(machine)
     core = _core_j(machine, multiplied, macs, vector_ops)
-    full_s = 2.0 * macs / machine.rate(multiplied) + vector_ops / machine.vector_ops_per_s
+    multiplying_s = 2.0 * macs / machine.rate(multiplied) if np.any(macs) else 0.0
+    full_s = multiplying_s + vector_ops / machine.vector_ops_per_s
     fixed = _moving_j(machine, dram_bytes, sram_bytes, link_bytes) + (1.0 - c.voltage_slope) * core
     root = np.sqrt(fixed * fixed + 4.0 * work_w * c.voltage_slope * core * full_s)
     return np.where(np.isfinite(machine.tdp_w), (fixed + root) / (2.0 * work_w), 0.0)
