@@ -24,6 +24,7 @@ COMMANDS = (
     "serve",
     "check",
     "rtl",
+    "synth",
     "validate",
     "calibrate",
     "doctor",
