@@ -12,7 +12,7 @@ from presilicon.cli.output import print_json, progress, say
 from presilicon.cli.replay import print_report
 
 SIZES = (1, 2, 4, 8, 16, 32)
-"""Chips of a replica that are tried."""
+"""Chips of a replica that are tried, as far as the links join them."""
 
 
 @click.command(name="capacity", short_help="Fewest chips, or highest rate, that meet an SLO.")
@@ -33,6 +33,7 @@ def capacity(model: str, as_json: bool, **options: Any) -> None:
     Where no number of chips meets the SLO, the message says what can be met. A rate is found within 2 %; a trace is replayed
     faster or slower for it.
     """
+    from presilicon.chip import load as load_chip
     from presilicon.errors import WorkloadError
     from presilicon.replay.capacity import fewest_chips, highest_rate
 
@@ -47,8 +48,10 @@ def capacity(model: str, as_json: bool, **options: Any) -> None:
         assert found is not None
     else:
         requests = workload.load(seed)
+        joined = load_chip(options["chip"]).link
+        most = min(options["most_chips"], joined.chips if joined and joined.chips else options["most_chips"])
         found = fewest_chips(
-            deployer(model, options, typical_lengths(requests)), [s for s in SIZES if s <= options["most_chips"]],
+            deployer(model, options, typical_lengths(requests)), [s for s in SIZES if s <= most],
             lambda deployment, replicas: fleet_of(deployment, options, replicas), requests, workload.slo,
             most=options["most_chips"], told=progress,
         )  # fmt: skip
@@ -57,7 +60,7 @@ def capacity(model: str, as_json: bool, **options: Any) -> None:
         print_json("capacity", found.report.to_json() | {"chips": found.chips, **rate, "seed": seed})
         return
     if found.rate_per_s is None:
-        say(f"{found.chips} chips meet the SLO; what they give:")
+        say(f"{found.chips} {'chip meets' if found.chips == 1 else 'chips meet'} the SLO; what they give:")
     else:
         say(f"{found.rate_per_s:.4g} requests/s meet the SLO; what the chips then give:")
     say()

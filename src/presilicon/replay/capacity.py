@@ -53,7 +53,7 @@ def _impossible(tried: Sequence[tuple[Deployment, ReplayReport]], slo: Slo) -> W
     """Says what SLO can be met, where even requests alone miss it."""
     wanted = [f"{name} of {value:g} s" for name, value in (("TTFT", slo.ttft_s), ("TPOT", slo.tpot_s)) if value is not None]
     can = [
-        f"{d.chips} chips: TTFT {report.ttft_s.p99:.3g} s, TPOT {report.tpot_s.p99:.3g} s"
+        f"{d.chips} {'chip' if d.chips == 1 else 'chips'}: TTFT {report.ttft_s.p99:.3g} s, TPOT {report.tpot_s.p99:.3g} s"
         for d, report in tried
         if np.isfinite(report.ttft_s.p99)
     ]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from presilicon.scenario.benchmarks import benchmarks
 from presilicon.validate.score import Mask, Predictions, score, spearman
 
 # Chips that a benchmark must list before its ranks are compared.
@@ -55,6 +56,11 @@ def ranks(found: Predictions) -> list[dict[str, Any]]:
     return entries
 
 
+def _is_language(benchmark: str) -> bool:
+    known = benchmarks().get(benchmark)
+    return known is not None and bool(known.language_model)
+
+
 def _named(found: Predictions, index: int) -> str:
     row = found.table.row(index)
     return f"{row['round']} {row['submitter']} {row['system']}: single sample {row['value']:g} {row['unit']}"
@@ -71,12 +77,18 @@ def _best(found: Predictions, rows: Mask, measured: NDArray[np.float64]) -> list
 
 
 def parts(found: Predictions) -> dict[str, Mapping[str, Any]]:
-    """Errors of all predicted rows, of those held back, of the others, and of the Server scenario, which no fit saw."""
+    """Errors of all predicted rows, of those held back, of the others, and of the Server and Interactive scenarios.
+
+    Of the last, those of language models besides: replayed, with one constant that was fitted on the rows not held back.
+    """
     server = np.isin(found.table["scenario"], ("Server", "Interactive"))
+    language = server & np.array([_is_language(str(name)) for name in found.table["benchmark"]])
     masks = {
         "all_rows": found.used,
         "held_back": found.used & found.held,
         "not_held_back": found.used & ~found.held,
         "server": found.used & server,
+        "language_server": found.used & language,
+        "language_server_held_back": found.used & language & found.held,
     }
     return {name: score(found.measured[mask], found.predicted[mask]).to_json() for name, mask in masks.items()}

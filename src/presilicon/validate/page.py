@@ -33,9 +33,13 @@ _WHAT = {
     "75 % of the TDP, whatever runs.",
     "attention": "Attention kernels, prefill and decode.",
     "collective": "Collectives among 2, 4 and 8 chips. The roofline is 80 % of the links, plus 3 us.",
-    "serving": "Time per output token (TPOT) of served models. Time to first token is reported beside it: it holds queueing.",
+    "serving": "Time per output token (TPOT) of served models, and time to first token below: each row is a closed loop of its "
+    "concurrency through the replay's scheduler (replay.md). Two constants belong to this table alone, chosen on the rows that "
+    "are not held back: how often each client asks, and the time before a prompt reaches the scheduler.",
     "mlperf": "MLPerf Inference, closed division, v0.5 to v6.1: the scenario run in virtual time over the estimate. The "
-    "Server and Interactive scenarios were in no fit. Families that had fewer than five rows to learn from (ATOM, Inferentia, "
+    "Server and Interactive scenarios were in no fit of a family. Those of language models go through the replay's scheduler "
+    "(but for GPT-J's beam search); one constant was fitted on their rows that are not held back: the share of the rate "
+    "that submissions reach. Families that had fewer than five rows to learn from (ATOM, Inferentia, "
     "Hailo, TPU, MI325X) were fitted on their held-back rows too: the errors of those are of a fit. "
     "Left-out constants: `python -m presilicon.validate.fit_mlperf --leave-one-out`.",
     "points": "Single published measurements, in no fit; two formulas were changed after seeing RNGD's, and what is "
@@ -134,7 +138,9 @@ def _extra(report: TableReport) -> str:
         text += f"Time to first token: median APE {percent(report.extra['ttft_median_ape'])}.\n"
     if "parts" in report.extra:
         head = ("rows", "number", "median APE", "90 % under", "bias")
-        names = {"all_rows": "all predicted", "held_back": "held back", "not_held_back": "not held back", "server": "Server"}
+        names = {"all_rows": "all predicted", "held_back": "held back", "not_held_back": "not held back",
+                 "server": "Server, Interactive", "language_server": "of language models",
+                 "language_server_held_back": "of language models, held back"}  # fmt: skip
         figures = [
             (names[key], e["rows"], percent(e["median_ape"]), percent(e["p90_ape"]), percent(e["bias"]))
             for key, e in report.extra["parts"].items()
