@@ -103,6 +103,15 @@ class Harness {
     top_->s_axil_wstrb = 15;
     top_->rst = 1;
     for (int i = 0; i < 4; ++i) cycle();
+    // A chip that was pulled out of its bursts has forgotten them: so does the memory.
+    reads_.clear();
+    writes_.clear();
+    answers_.clear();
+    for (auto& engines : flight_) for (auto& flight : engines) flight.clear();
+    ar_ = aw_ = w_ = Held();
+    r_taken_ = b_taken_ = false;
+    top_->m_axi_rvalid = top_->m_axi_bvalid = 0;
+    totals.running = totals.failed = 0;
     top_->rst = 0;
     cycle();
   }
