@@ -52,7 +52,7 @@ def synth(chip: str, liberty: str | None, timing: bool, as_json: bool) -> None:
     made = synthesise(core, library)
     found = find_timing(made) if timing else None
     area, modelled = made.cell_area_um2, sum(model.values()) * library.nand2_um2
-    vector_um2 = made.block_area_um2.get("vector", 0.0) + made.block_area_um2.get("lanes", 0.0)
+    vector_um2 = made.block_area_um2.get("vector", 0.0) + made.block_area_um2.get("vector_lanes", 0.0)
     if as_json:
         blocks = {
             block: {"cell_area_um2": um2, "model_area_um2": model[block] * library.nand2_um2 if block in model else None}
@@ -89,7 +89,8 @@ def synth(chip: str, liberty: str | None, timing: bool, as_json: bool) -> None:
     print_table(columns, rows, right=columns[1:], title=f"{chip} in {library.name}, memories left out")
     say()
     say(
-        f"{made.cells:,} cells; flip-flops {100 * made.flip_flop_area_um2 / area:.0f} %, vector unit {100 * vector_um2 / area:.0f} %."
+        f"{made.cells:,} cells; flip-flops {100 * made.flip_flop_area_um2 / area:.0f} %, "
+        f"vector unit {100 * vector_um2 / area:.0f} %."
     )
     if found:
         say(f"Critical path, without wires: {found.worst.delay_ns:.2f} ns, {found.worst.start} to {found.worst.end}.")

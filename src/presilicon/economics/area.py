@@ -43,7 +43,7 @@ def sizes(core: Core) -> dict[str, dict[str, float]]:
         },
         "matmul": {"one": 1, "row": rows, "column": cols},
         "accumulators": {"one": 1, "column": cols, "lane": lanes},
-        "lanes": {"lane": lanes},
+        "vector_lanes": {"lane": lanes},
         "vector": {"one": 1, "lane": lanes, "bus_byte": bus},
         "scratchpad": {
             "one": 1,

@@ -112,9 +112,11 @@ def main(chips: Sequence[str]) -> None:
         day[core] = date.today().isoformat()
         print(f"{chip}: {sum(rows[core].gates.values()):.0f} gates")
     write_whole(table, as_csv(list(rows.values()), day))
+    synthesised.cache_clear()
     data = folder / "logic_area.toml"
-    write_whole(data, as_toml(fit(list(rows.values())), data.read_text()))
-    for core, error in zip(rows, left_out(list(rows.values())), strict=True):
+    write_whole(data, as_toml(fit(synthesised()), data.read_text()))
+    for row, error in zip(synthesised(), left_out(synthesised()), strict=True):
+        core = row.core
         print(f"{core.rows}x{core.cols}, {core.lanes} lanes, bus {core.bus_bytes}: {100 * error:+.1f} % when left out")
 
 

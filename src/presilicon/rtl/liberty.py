@@ -63,12 +63,12 @@ class Library:
     def buffer(self) -> tuple[str, str, str] | None:
         """The buffer that drives most for its area, its input and its output; None where there is none."""
         found = [
-            (cell.most_f / cell.area_um2, name, *cell.inputs, *cell.outputs)
+            (cell.most_f / cell.area_um2, (name, next(iter(cell.inputs)), next(iter(cell.outputs))))
             for name, cell in self.cells.items()
             if len(cell.inputs) == 1 and len(cell.outputs) == 1 and not cell.state
             if next(iter(cell.outputs.values())).strip("() ") == next(iter(cell.inputs))
         ]
-        return max(found)[1:] if found else None
+        return max(found)[1] if found else None
 
 
 def liberty_file(given: str | None = None) -> Path | None:

@@ -80,7 +80,8 @@ def _escaped(name: str) -> str:
 
 def of_yosys(name: str, module: Mapping[str, Any], library: Library) -> Netlist:
     """A module of Yosys' JSON (``write_json`` after mapping)."""
-    inputs, outputs = {}, {}
+    inputs: dict[str, int] = {}
+    outputs: dict[str, int] = {}
     for port, told in module["ports"].items():
         into = inputs if told["direction"] == "input" else outputs
         into |= _bits(port, told["bits"])

@@ -14,7 +14,7 @@ import os
 import re
 import subprocess
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +36,7 @@ opt_clean
 """
 BLOCKS = {
     "array": "array",
-    "lane": "lanes",
+    "lane": "vector_lanes",
     "vector": "vector",
     "matmul": "matmul",
     "accumulators": "accumulators",
@@ -55,7 +55,7 @@ BLOCKS = {
 class Synthesis:
     """A mapped chip: netlist by module, and its area in um2 by block, without memories.
 
-    ``lanes`` are the vector unit's lanes, ``vector`` what else it has; ``array`` the PEs, ``matmul`` what feeds them.
+    ``vector_lanes`` are the vector unit's lanes, ``vector`` what else it has; ``array`` the PEs, ``matmul`` what feeds them.
     """
 
     library: Library
@@ -78,7 +78,7 @@ def synthesise(core: Core, library: Library) -> Synthesis:
     """Maps a chip; ToolError where Yosys is missing or fails on it."""
     netlists = mapped(modules(core), library)
     own = areas(netlists, library)
-    blocks: Counter[str] = Counter()
+    blocks: defaultdict[str, float] = defaultdict(float)
     cells, state = 0, 0.0
     counts = {name: made.counts() for name, made in netlists.items()}
     held = {

@@ -1,7 +1,8 @@
 """Critical paths of a mapped chip by OpenSTA, without wires.
 
-What is assumed: the clock reaches all flip-flops at once; the pin of the chip's reset is no path (that of a core, from a register, is one); a memory's pins are
-those of a flip-flop of the library, so that a macro's own access time adds to the paths that begin at a memory.
+What is assumed: the clock reaches all flip-flops at once; the pin of the chip's reset is no path (that of a core, from a
+register, is one); a memory's pins are those of a flip-flop of the library, so that a macro's own access time adds to the
+paths that begin at a memory.
 """
 
 from __future__ import annotations
