@@ -1,5 +1,7 @@
 """What the tests of the levels share: cores by name, and one RTL model for each in a process."""
 
+import os
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -9,7 +11,10 @@ from presilicon.dram import DramOptions
 from presilicon.rtl.runner import RtlMachine
 from presilicon.template import Core
 
-CORES = ("core-4x4", "core-8x8", "core-16x16", "core-16x32", "core-32x16", "core-32x32")
+EVERY_CORE = ("core-4x4", "core-8x8", "core-16x16", "core-16x32", "core-32x16", "core-32x32")
+# Building the large models takes minutes each: CI runs the small ones, PRESILICON_EVERY_CORE=1 all of them.
+CORES = EVERY_CORE if os.environ.get("PRESILICON_EVERY_CORE") else EVERY_CORE[:2]
+TWO_CORES = ("core-4x4-x2", "core-16x16-x2")[: 2 if os.environ.get("PRESILICON_EVERY_CORE") else 1]
 # Options of the memory that a run may meet: none, and seeded stalls with misses and refresh.
 STALLED = DramOptions(
     latency=25,
@@ -27,7 +32,9 @@ MEMORY_BYTES = 4 << 20
 
 @cache
 def core(name: str) -> Core:
-    """A core of the library."""
+    """A core of the library; the pair of the smallest is made here."""
+    if name == "core-4x4-x2":
+        return replace(core("core-4x4"), cores=2)
     return Core.of(chips.load(name))
 
 

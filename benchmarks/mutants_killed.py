@@ -1,22 +1,25 @@
-"""At least nine of ten changed operators of the RTL are noticed by programs that the levels' tests run.
+"""At least nine of ten changed operators of the RTL are noticed: ``python -m pytest -s benchmarks/mutants_killed.py``.
 
 A mutant is killed where a run of a corpus program, a random one or a broken one differs from what the unchanged RTL does in a
 byte of memory, a cycle of an instruction, a counter or a fault, or where it never halts. The unchanged RTL itself is held
 against simulator and reference by ``test_levels``, faults and counters by ``test_faults`` and ``test_control``.
 """
 
+import sys
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 from mutants import Mutant, mutated
 
-from levels import STALLED, core
 from presilicon.compiler.corpus import CORPUS, Case, prepare, random_case
 from presilicon.dram import DramOptions
 from presilicon.errors import PresiliconError
 from presilicon.isa import INSTRUCTION_BYTES
 from presilicon.rtl.runner import Launch, RtlMachine, verilog_of
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+from levels import STALLED, core
 
 MUTANTS = 120
 CORE = "core-4x4"
