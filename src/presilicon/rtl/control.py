@@ -140,7 +140,8 @@ class Control(Component):
         ]
 
         counters = self._counters(m, busy & ~self.done & ~self.error)
-        m.d.sync += self.watchdog.eq(busy & (limit != 0) & (counters["CYCLES"] >= limit))
+        # In the cycle of `start` the counter still shows the run before.
+        m.d.sync += self.watchdog.eq(busy & ~self.start & (limit != 0) & (counters["CYCLES"] >= limit))
 
         # Answers
         status = Cat(busy, ended, self.error, resetting, Const(0, 4), self.error_code, self.error_engine)
