@@ -21,8 +21,9 @@ def _mirrored(value: Value) -> Value:
 class Alu(Component):
     """``result`` = ``a`` op ``b`` in the cycle after ``en`` with ``op`` (a position in ``ALU``).
 
-    ``a`` and ``b`` stay for both cycles. One multiplier of 40 x 20 bits works in both, first on the low half of ``b``, then on
-    the high half; one adder also subtracts and compares; one shifter goes both ways.
+    Two multipliers work side by side, of 40 x 20 and of 20 x 20 bits, and the second cycle adds their products: a multiplier
+    and an adder in one cycle were the longest path of the core. One adder also subtracts and compares; one shifter goes both
+    ways.
     """
 
     def __init__(self) -> None:
@@ -41,14 +42,12 @@ class Alu(Component):
         a, b = self.a, self.b
         is_ = {name: self.op == number for number, name in enumerate(ALU)}
         first = Signal(VALUE_BITS)  # what the first cycle made: the result, or the product with the low half
-        multiplies = Signal()
 
-        factor, half, product = Signal(VALUE_BITS), Signal(_HALF), Signal(VALUE_BITS)
+        # a * b is a * low(b), and a * high(b) in its upper half: both are registers, so that the second cycle only adds.
+        low, high = Signal(VALUE_BITS), Signal(_HALF)
+        m.d.comb += low.eq(a * b[:_HALF])
         with m.If(self.en):
-            m.d.comb += [factor.eq(a), half.eq(b[:_HALF])]
-        with m.Else():
-            m.d.comb += [factor[_HALF:].eq(a[:_HALF]), half.eq(Mux(multiplies, b[_HALF:], 0))]
-        m.d.comb += product.eq(factor * half)
+            m.d.sync += high.eq(Mux(is_["mul"], a[:_HALF] * b[_HALF:], 0))
 
         subtracts, total = Signal(), Signal(VALUE_BITS + 1)
         m.d.comb += [
@@ -62,17 +61,16 @@ class Alu(Component):
         values = {
             "add": total[:VALUE_BITS],
             "sub": total[:VALUE_BITS],
-            "mul": product,
+            "mul": low,
             "and": a & b,
             "shl": _mirrored(shifted),
             "shr": shifted,
             "min": Mux(below, a, b),
             "max": Mux(below, b, a),
         }
-        m.d.sync += multiplies.eq(self.en & is_["mul"])
         with m.If(self.en), m.Switch(self.op):
             for number, name in enumerate(ALU):
                 with m.Case(number):
                     m.d.sync += first.eq(values[name])
-        m.d.comb += self.result.eq(first + product)
+        m.d.comb += self.result.eq(first + (high << _HALF))
         return m
