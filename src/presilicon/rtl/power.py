@@ -176,11 +176,11 @@ class Gates:
             fresh = self._random.integers(0, 1 << 64, len(nets), dtype=np.uint64, endpoint=False)
             now[nets] = (now[nets] & ~before[enable]) | (fresh & before[enable])
         for port, given in ports.items():
-            nets = self.inputs[port]
+            bits = self.inputs[port]
             if isinstance(given, int):
-                now[nets] = np.array([_ALL if given >> bit & 1 else 0 for bit in range(len(nets))], dtype=np.uint64)
+                now[bits] = np.array([_ALL if given >> bit & 1 else 0 for bit in range(len(bits))], dtype=np.uint64)
             else:
-                now[nets] = np.array(given, dtype=np.uint64)
+                now[bits] = np.array(given, dtype=np.uint64)
         for gates in self._gates:
             now[gates.output] = gates.function(*(now[nets] for nets in gates.inputs))
         edges = np.bitwise_count(now ^ before)
