@@ -86,3 +86,14 @@ def test_few_constants_are_fitted(report: ValidationReport):
     for found in report.tables:
         for values in found.constants.values():
             assert 1 <= len(values) <= 12
+
+
+def test_serving_points_are_met_through_the_replay():
+    """Held-back rows of all models and both chips at their concurrency; TTFT holds the queue of prompts."""
+    found = facts.folder()
+    assert found is not None
+    serving = table(validate([found / "serving.csv"]), "serving")
+    assert serving.scored > 300
+    assert serving.median_ape is not None
+    assert serving.median_ape <= 0.12
+    assert serving.extra["ttft_median_ape"] <= 0.35

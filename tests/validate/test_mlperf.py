@@ -35,7 +35,7 @@ def test_every_prediction_is_a_finite_number(found: Predictions):
 
 def test_errors_are_within_the_bar(found: Predictions):
     shown = parts(found)
-    for name in ("all_rows", "held_back", "not_held_back", "server"):
+    for name in ("all_rows", "held_back", "not_held_back", "server", "language_server", "language_server_held_back"):
         assert shown[name]["median_ape"] <= 0.25, name
     assert shown["held_back"]["rows"] + shown["not_held_back"]["rows"] == shown["all_rows"]["rows"] == int(found.used.sum())
     assert shown["all_rows"]["median_ape"] == score(found.measured[found.used], found.predicted[found.used]).median_ape
