@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from presilicon.compiler.corpus import Case
-from presilicon.isa import INSTRUCTION_BYTES, Program
 from presilicon.dram import DramOptions
+from presilicon.isa import INSTRUCTION_BYTES, Program
 from presilicon.simulate.engines import Event
 from presilicon.simulate.machine import Run, run
 from presilicon.template import ENGINES, Core

@@ -63,7 +63,8 @@ def test_a_chip_of_ones_own(run, tmp_path: Path) -> None:
 def test_match_json(run) -> None:
     found = run("match", "openai/gpt-oss-120b", "--json").json
     assert found["schema"] == "presilicon/match/1"
-    assert {r["chip"] for r in found["ranking"]} == set(chip.names())
+    # The template's cores are designs, ranked only where asked for by name.
+    assert {r["chip"] for r in found["ranking"]} == {one.name for one in chip.library() if one.family != "template"}
     for entry in found["ranking"]:
         assert set(entry) >= RANKED
         assert entry["fits"] or entry["reason"]
@@ -148,7 +149,7 @@ def test_time_of_a_whole_process(arguments: tuple[str, ...], promised_s: float) 
     assert time.perf_counter() - begin < 3 * promised_s
 
 
-@pytest.mark.parametrize("name", [c for c in COMMANDS if c not in ("validate", "calibrate", "serve")])
+@pytest.mark.parametrize("name", ["models", "estimate", "match", "doctor"])
 def test_examples_of_the_help_run(run, name: str) -> None:
     for line in re.findall(r"^  (presilicon [^\n]*)", run(name, "--help").out, re.MULTILINE):
         example = re.split(r"  +", line)[0]

@@ -27,8 +27,8 @@ def capacity(model: str, as_json: bool, **options: Any) -> None:
     """Find the fewest chips on which 99 of 100 requests meet the SLO, or with --chips the highest rate.
 
     \b
-    presilicon capacity llama-3.1-70b --chip h100 --trace AzureLLMInferenceTrace_conv.csv --ttft-s 1 --tpot-s 0.05
-    presilicon capacity llama-3.1-8b --chip l40s --chips 1 --input-tokens 1024 --output-tokens 256 --ttft-s 1 --tpot-s 0.04
+    presilicon capacity llama-3.1-70b --chip h100 --trace azure.csv --ttft-s 1 --tpot-s 0.05
+    presilicon capacity llama-3.1-8b --chip l40s --chips 1 --ttft-s 1 --tpot-s 0.04
 
     Where no number of chips meets the SLO, the message says what can be met. A rate is found within 2 %; a trace is replayed
     faster or slower for it.

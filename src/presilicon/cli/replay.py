@@ -27,10 +27,10 @@ def replay(model: str, as_json: bool, output: str | None, measured: str | None, 
     """Replay requests for MODEL on a chip: latencies, goodput, energy and cost under load.
 
     \b
-    presilicon replay llama-3.1-70b --chip h100 --chips 8 --trace AzureLLMInferenceTrace_conv.csv
-    presilicon replay llama-3.1-8b --chip l40s --rate 4 --input-tokens lognormal:1000:1 --output-tokens 200 --ttft-s 1
-    presilicon replay llama-3.1-70b --chip h200 --chips 4 --replicas 10 --routing prefix-aware --trace mooncake.jsonl -o out
-    presilicon replay qwen3-32b --chip h100 --chips 2 --concurrency 16 --compare benchmarks.json
+    presilicon replay llama-3.1-70b --chip h100 --chips 8 --trace azure.csv
+    presilicon replay llama-3.1-8b --chip l40s --rate 4 --input-tokens 1000 --output-tokens 200
+    presilicon replay llama-3.1-70b --chip h200 --chips 4 --replicas 10 --trace mooncake.jsonl
+    presilicon replay qwen3-32b --chip h100 --chips 2 --concurrency 16 --compare measured.json
 
     Each step takes what the estimate says of its mix of prompts and tokens. Requests longer than the model's context or the
     memory are refused and counted. The same seed gives the same files.

@@ -15,8 +15,8 @@ COUNT_BITS = 24
 class Loops(Component):
     """Up to four nested loops: where the innermost one's ``body`` begins, and whether this pass of it is the ``last``.
 
-    ``enter`` pushes a loop that begins at ``first`` and has ``count`` (at least 1), ``again`` begins its next pass, ``leave`` drops it: one
-    of them a cycle, none where ``full`` or ``empty`` forbids it. ``clear`` drops all.
+    ``enter`` pushes a loop that begins at ``first`` and has ``count`` (at least 1), ``again`` begins its next pass, ``leave``
+    drops it: one of them a cycle, none where ``full`` or ``empty`` forbids it. ``clear`` drops all.
     """
 
     def __init__(self, pc_bits: int) -> None:
