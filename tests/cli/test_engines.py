@@ -9,7 +9,6 @@ import pytest
 
 from cli.conftest import process
 from presilicon import chip
-from presilicon.cli.app import COMMANDS
 
 ESTIMATE = {
     *("latency_s", "time_to_first_token_s", "time_per_output_token_s", "throughput_per_s", "tokens_per_s"),

@@ -54,7 +54,7 @@ def test_other_ways_to_ask(run, tmp_path: Path) -> None:
     pools = run("replay", *ON, "--rate", "5", "--requests", "20", "--prefill-replicas", "1", "--json").json
     assert pools["replicas"] == 2
     told = tmp_path / "w.toml"
-    told.write_text('rate_per_s = 5\nrequests = 10\noutput_tokens = 3\nttft_s = 2\n')
+    told.write_text("rate_per_s = 5\nrequests = 10\noutput_tokens = 3\nttft_s = 2\n")
     file = run("replay", *ON, "--workload", str(told), "--tensor-parallel", "2", "--json").json
     assert (file["requests"], file["parallelism"], file["slo"]["ttft_s"]) == (10, "TP2", 2)
     more = run("replay", *ON, "--workload", str(told), "--requests", "12", "--concurrency", "2", "--json").json

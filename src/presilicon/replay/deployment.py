@@ -179,5 +179,3 @@ def deploy(
         model=model, chip=chip, parallelism=p, formats=used, limits=limits, times=StepTimes(tables, draft), layout=layout,
         gain=speculation.gain if speculation else 1.0,
     )  # fmt: skip
-
-

@@ -35,9 +35,7 @@ def write_results(folder: str | Path, report: ReplayReport) -> list[str]:
             for name in names:
                 (Path(made) / name).replace(target / name)
     except OSError as error:
-        raise InputError(
-            f"cannot be written: {error.strerror}", where=str(folder), hint="a folder one may write in"
-        ) from None
+        raise InputError(f"cannot be written: {error.strerror}", where=str(folder), hint="a folder one may write in") from None
     return names
 
 

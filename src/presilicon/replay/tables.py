@@ -70,9 +70,7 @@ class Tables:
         self, machine: Machine, model: LanguageModel, formats: Formats, parallelism: Parallelism, queries: int = 1
     ) -> None:
         if model.layers % parallelism.pipeline:
-            raise ParallelismError(
-                f"{model.layers} layers are not divided by {parallelism.pipeline} stages", where=model.name
-            )
+            raise ParallelismError(f"{model.layers} layers are not divided by {parallelism.pipeline} stages", where=model.name)
         self.machine, self.model, self.formats, self.parallelism = machine, model, formats, parallelism
         self.queries = queries
         self.static_w = float(static_w(machine))

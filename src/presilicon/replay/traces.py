@@ -59,9 +59,7 @@ def read_trace(path: str | Path, *, most: int | None = None, speed: float = 1.0)
             )
         last = row.time_s
         arrival = (row.time_s - start) / speed
-        found.append(
-            Request(len(found), arrival, row.input_tokens, row.output_tokens, row.prefix, MOONCAKE_BLOCK)
-        )
+        found.append(Request(len(found), arrival, row.input_tokens, row.output_tokens, row.prefix, MOONCAKE_BLOCK))
         if most is not None and len(found) >= most:
             break
     if not found:

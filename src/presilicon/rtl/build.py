@@ -16,8 +16,9 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache as once
 from importlib import resources
 from pathlib import Path
 
@@ -27,6 +28,8 @@ TOP = "presilicon_top"
 PREFIX = "Vpresilicon"
 COMPILER = "g++"
 _HARNESS = ("harness.cpp", "dram.hpp")
+KEPT = 300
+"""Objects that the cache holds, about 1 MB each; the ones not used for longest go first."""
 RUNTIME = ("verilated.cpp", "verilated_threads.cpp")
 """Files of Verilator's own that every model needs."""
 # Widths and unused bits are Amaranth's to check; it gives each signal its default before a case, which so needs no default
@@ -80,6 +83,7 @@ def compiler() -> str:
     return path
 
 
+@once
 def versions() -> str:
     """Version of all that shapes a built object besides its sources."""
     gxx = subprocess.run([compiler(), "--version"], capture_output=True, text=True, check=False).stdout.splitlines()[0]
@@ -121,33 +125,45 @@ def digest(*parts: str) -> str:
 
 
 @contextmanager
-def building(key: str) -> Iterator[tuple[Path, Path | None]]:
+def building(key: str, ending: str = ".so") -> Iterator[tuple[Path, Path | None]]:
     """Place in the cache for ``key``, and a folder to work in where nothing is there yet (None otherwise).
 
     One process at a time builds a key; others wait for it. The caller moves the result into place with ``os.replace``.
     """
     cache = cache_folder() / "rtl"
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        path = cache / f"{key}.so"
-        if path.exists():
-            os.utime(path)
-            yield path, None
-            return
-        with open(cache / f"{key}.lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    path, lock_path, folder = cache / f"{key}{ending}", cache / f"{key}.lock", None
+    with ExitStack() as stack:
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+            if not path.exists():
+                lock = stack.enter_context(open(lock_path, "w"))
+                fcntl.flock(lock, fcntl.LOCK_EX)
             if path.exists():
-                yield path, None
-                return
-            with tempfile.TemporaryDirectory(dir=cache, prefix=f"{key[:8]}-") as folder:
-                yield path, Path(folder)
-        (cache / f"{key}.lock").unlink(missing_ok=True)
-    except OSError as error:
-        raise ToolError(
-            f"the cache cannot be used: {error.strerror or error}",
-            where=str(cache),
-            hint="set PRESILICON_CACHE to a folder of yours",
-        ) from error
+                os.utime(path)
+            else:
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=cache, prefix=f"{key[:8]}-")))
+        except OSError as error:
+            raise ToolError(
+                f"the cache cannot be used: {error.strerror or error}",
+                where=str(cache),
+                hint="set PRESILICON_CACHE to a folder of yours",
+            ) from error
+        yield path, folder
+        if folder is not None:
+            # Whoever waits for this lock finds the result; whoever opens a new one does, too.
+            lock_path.unlink(missing_ok=True)
+            _prune(cache)
+
+
+def _prune(cache: Path) -> None:
+    """Keep what was used last: an object that is in use somewhere lives on without its name."""
+    used = []
+    for path in cache.iterdir():
+        with suppress(OSError):
+            if path.suffix in (".so", ".o"):
+                used.append((path.stat().st_mtime, path))
+    for _, path in sorted(used)[:-KEPT]:
+        path.unlink(missing_ok=True)
 
 
 def _build(folder: Path, path: Path, verilog: str, macros: tuple[str, ...], options: BuildOptions) -> None:
@@ -205,26 +221,34 @@ class Model:
         if done.returncode:
             raise ToolError(f"Verilator refused the Verilog: {_first_error(done.stderr)}")
         flags = ["-std=c++20", "-fPIC", "-fno-gnu-unique", "-faligned-new", "-pthread", "-w"]
-        flags += [f"-I{folder}", f"-I{root / 'include'}", f"-I{root / 'include' / 'vltstd'}", *macros]
+        flags += [f"-I{root / 'include'}", f"-I{root / 'include' / 'vltstd'}", *macros]
         flags += ["-DVERILATOR=1", "-DVM_COVERAGE=0", "-DVM_SC=0", "-DVM_TIMING=0", "-DVM_TRACE_FST=0", "-DVM_TRACE_SAIF=0"]
         generated = sorted(folder.glob(f"{self.prefix}*.cpp"))
-        objects = []
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
             jobs = []
-            for source in [*generated, *sources, *(root / "include" / name for name in runtime)]:
+            for source in [*generated, *sources]:
                 # Code that runs once (constructors, reset values: Verilator's "slow" files) is not worth optimizing.
                 level = "0" if source.stem.endswith("__Slow") else self.optimize
-                objects.append(str(folder / f"{source.stem}.o"))
-                jobs.append(pool.submit(_compile, [compiler(), *flags, f"-O{level}", "-c", str(source), "-o", objects[-1]]))
-            for job in jobs:
-                job.result()
-        _compile([compiler(), "-pthread", *objects, *link, "-o", str(made)])
+                command = [compiler(), *flags, f"-I{folder}", f"-O{level}", "-c", str(source)]
+                jobs.append(pool.submit(_compile, command, folder / f"{source.stem}.o"))
+            jobs += [pool.submit(_runtime, root / "include" / name, tuple(flags)) for name in runtime]
+            objects = [str(job.result()) for job in jobs]
+        _compile([compiler(), "-pthread", *objects, *link], made)
 
 
-def _compile(command: Sequence[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def _runtime(source: Path, flags: tuple[str, ...]) -> Path:
+    """Object of a file of Verilator's own: the same for every model, so compiled once and for speed."""
+    with building(digest(source.name, *flags, versions()), ".o") as (path, folder):
+        if folder is not None:
+            os.replace(_compile([compiler(), *flags, "-O2", "-c", str(source)], folder / "made.o"), path)
+    return path
+
+
+def _compile(command: Sequence[str], made: Path) -> Path:
+    done = subprocess.run([*command, "-o", str(made)], capture_output=True, text=True, check=False)
     if done.returncode:
         raise ToolError(f"g++ failed: {_first_error(done.stderr)}", hint="sudo apt-get install g++ (10 or newer)")
+    return made
 
 
 def _verilator(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:

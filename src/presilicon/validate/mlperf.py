@@ -130,9 +130,7 @@ def _language_value(setting: Setting, b: Benchmark, formats: Formats, row: Mappi
 
 
 @lru_cache(maxsize=4096)
-def _best_served(
-    setting: Setting, name: str, formats: Formats, experts: bool, total: int, kind: str
-) -> float | None:
+def _best_served(setting: Setting, name: str, formats: Formats, experts: bool, total: int, kind: str) -> float | None:
     """Tokens a second of a system under bounds on TTFT and TPOT, shared the way that gives most; None where none holds them.
 
     None as well where the scenario has no such bounds, or beams are searched, which the replay's scheduler does not:
