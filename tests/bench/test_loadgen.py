@@ -192,7 +192,6 @@ def children(of: int) -> list[str]:
     return found
 
 
-@pytest.mark.skipif(not Path("/proc").is_dir(), reason="reads /proc")
 def test_ctrl_c_leaves_nothing(tmp_path):
     code = "import sys; from presilicon.cli import main; sys.exit(main())"
     options = ["bench", "resnet50", "--chip", "l4", "--scenario", "offline", "--seconds", "60", "-o", str(tmp_path / "out")]

@@ -29,7 +29,6 @@ CORE = Core(
     scratchpad_banks=4,
     accumulator_rows=64,
 )
-needs_cells = pytest.mark.skipif(not OSU018.is_file(), reason="sudo apt-get install qflow-tech-osu018")
 
 LIBERTY = """library (small) { capacitive_load_unit (1,pf); nom_voltage : 1.0;
 cell (NAND2) { area : 2; pin (A) { direction : input; capacitance : 0.01; } pin (B) { direction : input; capacitance : 0.01; }
@@ -104,7 +103,6 @@ def test_no_net_has_more_loads_than_allowed(small: Library, loads: int, at_port:
     assert sum(part.kind == "NAND2" for part in made.parts) == loads
 
 
-@needs_cells
 def test_the_mapped_array_multiplies(array: dict[str, Netlist], osu: Library) -> None:
     gates = Gates(array, ARRAY, osu, seed=1)
     generator = np.random.default_rng(2)
@@ -132,7 +130,6 @@ def _word(values: np.ndarray) -> int:
     return sum((int(value) & 255) << (8 * at) for at, value in enumerate(values))
 
 
-@needs_cells
 def test_area_of_a_column_is_that_of_the_table(array: dict[str, Netlist], osu: Library) -> None:
     own = synthesis.areas(array, osu)
     whole = own[ARRAY] + own["presilicon_column_group_4"] + CORE.cols * own["presilicon_column"]
@@ -140,8 +137,6 @@ def test_area_of_a_column_is_that_of_the_table(array: dict[str, Netlist], osu: L
     assert whole / osu.nand2_um2 == pytest.approx(known.gates["array"], rel=0.02)
 
 
-@needs_cells
-@pytest.mark.skipif(shutil.which("sta") is None, reason="sudo apt-get install opensta")
 def test_critical_path_of_the_array(array: dict[str, Netlist], osu: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "TOP", ARRAY)
     made = synthesis.Synthesis(library=osu, netlists=array, block_area_um2={}, flip_flop_area_um2=0.0, cells=0)

@@ -1,7 +1,6 @@
 """Clients that vanish, stall, flood or send garbage: the right status, nothing held, nobody else disturbed."""
 
 import json
-import os
 import signal
 import socket
 import struct
@@ -265,7 +264,6 @@ def test_interrupt() -> None:
     assert Process().end(signal.SIGINT) == (130, "")
 
 
-@pytest.mark.skipif(os.name != "posix", reason="ports below 1024")
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
