@@ -12,7 +12,7 @@ from presilicon.serve import Endpoint, Settings
 from presilicon.serve.clock import LEAST_BEHIND_S, VirtualClock
 from presilicon.serve.engine import prefix_hashes
 from serve.conftest import MODEL, Live, deployment, request_bytes
-from serve.test_faults import body, rest
+from serve.test_broken_requests import body, rest
 
 
 def replicas_of(live: Live, messages: list[str]) -> list[int]:
