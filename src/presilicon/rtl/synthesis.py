@@ -28,7 +28,7 @@ from presilicon.template import Core
 TOP = "presilicon_top"
 # Delay that ABC sizes its gates for.
 _TARGET_PS = 4000
-_FORMAT = "netlist 1"
+_FORMAT = "netlist 2"
 _RECIPE = f"""synth -booth -noabc
 dfflibmap -liberty cells.lib
 abc -liberty cells.lib -D {_TARGET_PS}
@@ -125,10 +125,10 @@ def _map(folder: Path, texts: Mapping[str, str], library: Library, wanted: Mappi
     (folder / "cells.lib").write_text(library.text)
     (folder / "design.v").write_text("\n".join(texts.values()))
     boxes = [name for name in texts if name not in wanted]
+    hidden = f"blackbox {' '.join(boxes)}\n" if boxes else ""  # without names it would be all modules
     yosys(
         folder,
-        f"read_verilog -sv design.v\nblackbox {' '.join(boxes)}\nread_liberty -lib cells.lib\n{_RECIPE}"
-        "write_json mapped.json\n",
+        f"read_verilog -sv design.v\n{hidden}read_liberty -lib cells.lib\n{_RECIPE}write_json mapped.json\n",
     )
     made = json.loads((folder / "mapped.json").read_text())["modules"]
     for name, key in wanted.items():
