@@ -133,6 +133,16 @@ class StepTimes:
         """Time and energy of reading ``batch`` caches of a mean context that grows by one for ``steps`` steps."""
         whole = int(context)
         part = context - whole
+        index, place = divmod(whole - 1, SEGMENT)
+        last = place + steps
+        if last < SEGMENT:  # one piece holds them all
+            piece_of, row = divmod(batch - 1, BATCHES)
+            times, energies = self.tables.segment(piece_of, index)
+            time, energy = times[row], energies[row]
+            return (
+                (1.0 - part) * (time[last] - time[place]) + part * (time[last + 1] - time[place + 1]),
+                (1.0 - part) * (energy[last] - energy[place]) + part * (energy[last + 1] - energy[place + 1]),
+            )
         seconds, joules = self._sum(batch, whole, steps)
         if part:
             more_s, more_j = self._sum(batch, whole + 1, steps)
@@ -148,8 +158,8 @@ class StepTimes:
         while steps:
             piece = self.tables.segment(piece_of, index)
             last = min(place + steps, SEGMENT)
-            seconds += piece.seconds.item(row, last) - piece.seconds.item(row, place)
-            joules += piece.joules.item(row, last) - piece.joules.item(row, place)
+            seconds += piece.seconds[row][last] - piece.seconds[row][place]
+            joules += piece.joules[row][last] - piece.joules[row][place]
             steps -= last - place
             index, place = index + 1, 0
         return seconds, joules

@@ -146,11 +146,19 @@ def _best_served(setting: Setting, name: str, formats: Formats, experts: bool, t
     for p, times, steady in sorted(fitting, key=lambda way: -way[2]):
         if steady < best:
             break
-        replicas, chip = total // p.chips, chips.load(setting.chip)
-        slo = Slo(ttft, tpot)
-        value = server_tokens_per_s(setting.machine(), chip, b, formats, p, times.most, slo, best / replicas)
+        replicas, chip, key = total // p.chips, chips.load(setting.chip), (setting, name, formats, p, kind)
+        value = _RATES.get(key)
+        if value is None:
+            slo = Slo(ttft, tpot)
+            value = server_tokens_per_s(setting.machine(), chip, b, formats, p, times.most, slo, best / replicas)
+            if value or not best:  # it is its own rate, not just no more than the best of others
+                _RATES[key] = value
         best = max(best, value * replicas)
     return best or None
+
+
+# Rates of one replica that were found: systems of other sizes hold the same ones.
+_RATES: dict[tuple[Any, ...], float] = {}
 
 
 def _one_at_a_time(setting: Setting, b: Benchmark, formats: Formats, row: Mapping[str, Any], experts: bool) -> float | None:
