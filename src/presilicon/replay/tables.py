@@ -86,6 +86,10 @@ class Tables:
         self._shared = shared
         self.expert_rows = parallelism.data > 1 and any(_is_expert(op) for op in prompt)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs: pieces of the decode table are views of memory and are evaluated anew there."""
+        return self.__dict__ | {"_segments": OrderedDict()}
+
     def _prompt(self, rows: Any) -> Graph:
         return partition(self.model.prefill(batch=1, tokens=rows, formats=self.formats), self.parallelism)
 
