@@ -17,10 +17,10 @@ from presilicon.chip import Chip
 from presilicon.dtypes import BF16, FP8, INT8, Formats
 from presilicon.economics import Operation, defaults, usd_per_hour
 from presilicon.errors import ParallelismError, PresiliconError, WorkloadError
-from presilicon.estimate import Load, Machine, machine, pass_cost, service_cost, stack
+from presilicon.estimate import Load, Machine, machine, pass_cost, stack, steady_cost
 from presilicon.estimate.intervals import interval
 from presilicon.estimate.reporting import DEFAULT_INPUT_TOKENS, DEFAULT_OUTPUT_TOKENS, require_length, ways
-from presilicon.estimate.service import USABLE_MEMORY, ServiceCost
+from presilicon.estimate.service import USABLE_MEMORY, SteadyCost
 from presilicon.evidence import published
 from presilicon.frontend.language import LanguageModel
 from presilicon.frontend.network import Network
@@ -198,7 +198,7 @@ def _language_entries(model: LanguageModel, ready: list[Chip], limits: Limits, o
         for p in _settings(model, limits.chips):
             load = Load(np.array(BATCHES), limits.input_tokens, limits.output_tokens)
             try:
-                cost = service_cost(found, model, load, formats=formats, parallelism=p)
+                cost = steady_cost(found, model, load, formats=formats, parallelism=p)
             except ParallelismError:
                 continue
             _take(points, reasons, usable, cost, formats, p, limits)
@@ -206,29 +206,17 @@ def _language_entries(model: LanguageModel, ready: list[Chip], limits: Limits, o
 
 
 def _take(
-    points: dict[str, _Point], reasons: dict[str, str], usable: list[Chip], cost: ServiceCost, formats: Formats,
+    points: dict[str, _Point], reasons: dict[str, str], usable: list[Chip], cost: SteadyCost, formats: Formats,
     p: Parallelism, limits: Limits,
 ) -> None:  # fmt: skip
     """Keep for each chip the setting that gives most tokens a second and chip, and why others do not qualify."""
     shape = (len(usable), len(BATCHES))
-    batch = np.array(BATCHES)
 
     def grid(values: Any) -> Floats:
         return np.broadcast_to(np.asarray(values, dtype=np.float64), shape)
 
-    decode, prefill = grid(cost.time_per_output_token_s), grid(cost.prefill_s)
-    one = prefill[:, :1]
-    # As in validation of serving: a request's tokens wait for the prompts of the others in flight on its replica, which follow
-    # one another through its stages.
-    others = np.maximum(batch / p.data - 1.0, 0.0) / p.pipeline
-    tpot = decode + others * one / limits.output_tokens
-    ttft = one + decode
-    tokens = batch / tpot
-    full = min(int(np.log2(p.data * p.pipeline)), len(BATCHES) - 1)  # as many prompts as are worked on at once
-    per_request = grid(cost.prefill_j)[:, full : full + 1] / batch[full]
-    per_request = per_request + (limits.output_tokens - 1) * grid(cost.decode_j) / batch
-    per_token = per_request / limits.output_tokens
-    power = tokens * per_token
+    tpot, ttft = grid(cost.time_per_output_token_s), grid(cost.time_to_first_token_s)
+    tokens, power, per_token = grid(cost.tokens_per_s), grid(cost.power_w), grid(cost.energy_j_per_token)
     fits = np.broadcast_to(np.asarray(cost.fits), shape)
     good = fits.copy()
     for value, bound in ((ttft, limits.ttft_s), (tpot, limits.tpot_s), (power, limits.max_power_w)):
@@ -244,7 +232,7 @@ def _take(
             continue
         at = int(best[row])
         point = _Point(
-            float(batch[at]), p, formats, float(tokens[row, at]), float(ttft[row, at]), float(tpot[row, at]),
+            BATCHES[at], p, formats, float(tokens[row, at]), float(ttft[row, at]), float(tpot[row, at]),
             float(power[row, at]), float(per_token[row, at]),
         )  # fmt: skip
         if c.name not in points or point.per_chip > points[c.name].per_chip:
@@ -252,7 +240,7 @@ def _take(
 
 
 def _reason(
-    c: Chip, cost: ServiceCost, row: int, fits: NDArray[np.bool_], ttft: Floats, tpot: Floats, power: Floats,
+    c: Chip, cost: SteadyCost, row: int, fits: NDArray[np.bool_], ttft: Floats, tpot: Floats, power: Floats,
     limits: Limits, p: Parallelism, shape: tuple[int, int],
 ) -> str:  # fmt: skip
     """One sentence, with both numbers, on why a chip does not qualify in a setting."""
@@ -305,12 +293,12 @@ def _terms(model: LanguageModel, c: Chip, point: _Point, limits: Limits) -> Mapp
     """Seconds a token of one request takes, by kind of operator, at the chosen batch."""
     load = Load(point.batch, limits.input_tokens, limits.output_tokens)
     found = machine(c)
-    cost = service_cost(found, model, load, formats=point.formats, parallelism=point.parallelism)
+    cost = steady_cost(found, model, load, formats=point.formats, parallelism=point.parallelism)
     terms: dict[str, float] = {}
     for op, one in zip(cost.decode.graph.operators, cost.decode.costs, strict=True):
         terms[f"decode {op.kind}"] = terms.get(f"decode {op.kind}", 0.0) + op.count * float(one.latency_s)
-    terms["host and stages"] = float(cost.time_per_output_token_s) - sum(terms.values())
-    terms["others' prompts"] = point.tpot_s - float(cost.time_per_output_token_s)
+    terms["host and stages"] = float(cost.step_s) - sum(terms.values())
+    terms["others' prompts"] = float(cost.waiting_s)
     return terms
 
 

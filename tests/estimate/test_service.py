@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from estimate.drawn import LIBRARY, NOISE, at, launched_faster, machines, more_cores
 from presilicon.dtypes import FP8, Formats
 from presilicon.errors import CapacityError, ParallelismError, WorkloadError
-from presilicon.estimate import Load, service_cost
+from presilicon.estimate import Load, service_cost, steady_cost
 from presilicon.estimate.service import USABLE_MEMORY
 from presilicon.frontend import load
 from presilicon.mapping import Parallelism
@@ -193,3 +193,16 @@ def test_less_than_the_cheapest_step_is_impossible():
         if "bf16" in m.peak:
             cost = service_cost(m, LLAMA, Load(1, 16, 2), formats=BF16)
             assert float(cost.time_per_output_token_s) > 7.5e9 * 2 / m.memory_bytes_per_s
+
+
+@pytest.mark.parametrize(("name", "p"), [("llama", Parallelism(tensor=2, pipeline=2)), ("gpt-oss", Parallelism())])
+def test_steady_state_is_made_of_the_same_passes(name, p):
+    model, batches = MODELS[name], Load(np.array([1.0, 4.0, 64.0]), 512, 100)
+    steady = steady_cost(H100, model, batches, formats=model.default_formats, parallelism=p)
+    whole = service_cost(H100, model, batches, formats=model.default_formats, parallelism=p)
+    assert np.array_equal(steady.step_s, whole.time_per_output_token_s)
+    assert np.allclose(steady.memory_bytes, whole.memory_bytes, rtol=1e-12)
+    assert steady.time_to_first_token_s[0] == whole.prefill_s[0] + whole.time_per_output_token_s[0]
+    assert steady.waiting_s[0] == 0.0
+    assert np.all(np.diff(steady.tokens_per_s) > 0)
+    assert np.all(np.diff(steady.energy_j_per_token) < 0)

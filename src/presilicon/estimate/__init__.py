@@ -7,17 +7,19 @@
 from presilicon.estimate.machine import Machine, machine, stack
 from presilicon.estimate.passes import PassCost, operator_cost, pass_cost
 from presilicon.estimate.reporting import report_of
-from presilicon.estimate.service import Load, ServiceCost, service_cost
+from presilicon.estimate.service import Load, ServiceCost, SteadyCost, service_cost, steady_cost
 
 __all__ = [
     "Load",
     "Machine",
     "PassCost",
     "ServiceCost",
+    "SteadyCost",
     "machine",
     "operator_cost",
     "pass_cost",
     "report_of",
     "service_cost",
     "stack",
+    "steady_cost",
 ]

@@ -146,8 +146,7 @@ def service_cost(
     does not divide.
     """
     p = parallelism or Parallelism()
-    if model.layers % p.pipeline:
-        raise ParallelismError(f"{model.layers} layers are not divided by {p.pipeline} stages", where=model.name)
+    _require_stages(model, p)
     mean_context = load.input_tokens + (load.output_tokens + 1) // 2
     replica = np.ceil(np.asarray(load.batch, dtype=np.float64) / p.data)
     micro = np.ceil(replica / p.pipeline)
@@ -180,6 +179,98 @@ def service_cost(
         prefill_j=_energy_j(machine, prefill, prefill_s, p.pipeline, parts) * together,
         decode_j=_energy_j(machine, decode, decode_s, p.pipeline, parts) * together,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class SteadyCost:
+    """A system that always has ``load.batch`` requests in flight; prompts of newcomers are worked on between the steps.
+
+    ``step_s`` is one step of decode, ``waiting_s`` what each of its tokens waits for the prompts of others besides.
+    """
+
+    load: Load
+    parallelism: Parallelism
+    prefill: PassCost
+    decode: PassCost
+    time_to_first_token_s: Real
+    step_s: Real
+    waiting_s: Real
+    energy_j_per_token: Real
+    weight_bytes: Real
+    memory_bytes: Real
+    memory_limit_bytes: Real
+
+    @property
+    def time_per_output_token_s(self) -> Real:
+        """Of one request, waiting included."""
+        return self.step_s + self.waiting_s
+
+    @property
+    def latency_s(self) -> Real:
+        """From a prompt's arrival to its last token."""
+        return self.time_to_first_token_s + (self.load.output_tokens - 1) * self.time_per_output_token_s
+
+    @property
+    def tokens_per_s(self) -> Real:
+        """Output tokens a second, the system as a whole."""
+        return self.load.batch / self.time_per_output_token_s
+
+    @property
+    def power_w(self) -> Real:
+        """Mean power of all chips together."""
+        return self.tokens_per_s * self.energy_j_per_token
+
+    @property
+    def fits(self) -> bool | NDArray[np.bool_]:
+        """Whether the fullest chip's bytes are within its usable memory."""
+        return np.less_equal(self.memory_bytes, self.memory_limit_bytes)
+
+
+def steady_cost(
+    machine: Machine, model: LanguageModel, load: Load, *, formats: Formats, parallelism: Parallelism | None = None
+) -> SteadyCost:
+    """Cost of a system kept full of ``load.batch`` requests.
+
+    As in the validation of serving: a request's tokens wait for the prompts of the others in flight on its replica, which
+    follow one another through its stages. ParallelismError where the model does not divide.
+    """
+    p = parallelism or Parallelism()
+    _require_stages(model, p)
+    mean_context = load.input_tokens + (load.output_tokens + 1) // 2
+    replica = np.ceil(np.asarray(load.batch, dtype=np.float64) / p.data)
+    micro = np.ceil(replica / p.pipeline)
+    prompt = partition(model.prefill(batch=1, tokens=load.input_tokens, formats=formats), p)
+    step = partition(model.decode(batch=micro, context=mean_context, formats=formats, beams=load.beams), p)
+    prefill, decode = pass_cost(machine, prompt), pass_cost(machine, step)
+    prompt_s = _latency(machine, prefill, p.pipeline, load.input_tokens, model.hidden)
+    step_s = _latency(machine, decode, p.pipeline, micro * load.beams, model.hidden)
+    # As many prompts as there are stages and replicas are worked on at once.
+    full_s = prompt_s * ((2.0 * p.pipeline - 1.0) / p.pipeline)
+    prompt_j = _energy_j(machine, prefill, full_s, p.pipeline, p.pipeline) * (p.tensor / p.pipeline)
+    parts = np.ceil(replica / micro)
+    step_j = _energy_j(machine, decode, step_s, p.pipeline, parts) * (p.tensor * p.data)
+    others = np.maximum(load.batch / p.data - 1.0, 0.0) / p.pipeline
+    kept = _cache_bytes(step, replica * load.beams, load.input_tokens + load.output_tokens, p.pipeline)
+    weights = step.weight_bytes / p.pipeline
+    working = np.minimum(micro * load.input_tokens, PREFILL_TOKENS) / load.input_tokens
+    return SteadyCost(
+        load=load,
+        parallelism=p,
+        prefill=prefill,
+        decode=decode,
+        time_to_first_token_s=prompt_s + step_s,
+        step_s=step_s,
+        waiting_s=others * prompt_s / load.output_tokens,
+        energy_j_per_token=(prompt_j + (load.output_tokens - 1) * step_j / load.batch) / load.output_tokens,
+        weight_bytes=weights,
+        memory_bytes=weights + kept + prompt.activation_bytes * working,
+        memory_limit_bytes=machine.memory_bytes * USABLE_MEMORY,
+    )
+
+
+def _require_stages(model: LanguageModel, p: Parallelism) -> None:
+    if model.layers % p.pipeline:
+        raise ParallelismError(f"{model.layers} layers are not divided by {p.pipeline} stages", where=model.name)
 
 
 def _energy_j(machine: Machine, cost: PassCost, latency_s: Real, stages: int, parts: Real) -> Real:
