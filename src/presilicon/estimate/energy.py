@@ -111,6 +111,32 @@ def cost_energy_j(machine: Machine, cost: Cost) -> Real:
     )
 
 
+PARTS = ("static power", "clocks and schedulers", "arithmetic", "off-chip memory", "on-chip memory", "links")
+"""What energy goes to; arithmetic holds the fetch of its operands."""
+
+
+def cost_parts_j(machine: Machine, cost: Cost) -> dict[str, float]:
+    """``cost_energy_j`` of one chip by ``PARTS`` (J).
+
+    Where the power limit holds the chip back, what is not static is smaller by one factor: the energy at the limit over the
+    energy at full clock.
+    """
+    c, tdp = machine.constants, float(tdp_w(machine))
+    latency_s = float(cost.latency_s)
+    busy_s = latency_s - min(float(c.launch_s + c.wave_s), 0.5 * latency_s)
+    dynamic = {
+        "clocks and schedulers": float(c.active_share * tdp * busy_s),
+        "arithmetic": float(_core_j(machine, cost.multiplied, cost.macs, cost.vector_ops)),
+        "off-chip memory": float(_moving_j(machine, cost.dram_bytes, 0.0, 0.0)),
+        "on-chip memory": float(_moving_j(machine, 0.0, cost.sram_bytes, 0.0)),
+        "links": float(_moving_j(machine, 0.0, 0.0, cost.link_bytes)),
+    }
+    static = float(static_w(machine)) * latency_s
+    left = float(cost_energy_j(machine, cost)) - static
+    full = sum(dynamic.values())
+    return {"static power": static} | {name: value * (left / full if full else 0.0) for name, value in dynamic.items()}
+
+
 def power_limited_s(
     machine: Machine,
     *,

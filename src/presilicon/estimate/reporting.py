@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from presilicon.chip import Chip
 from presilicon.dtypes import Formats, number_format
 from presilicon.errors import CapacityError, FormatError, ParallelismError, WorkloadError
-from presilicon.estimate.energy import cost_energy_j, static_w
+from presilicon.estimate.energy import PARTS, cost_energy_j, cost_parts_j, static_w
 from presilicon.estimate.intervals import interval
 from presilicon.estimate.machine import Machine, machine
 from presilicon.estimate.passes import PassCost, pass_cost
@@ -157,6 +157,7 @@ def _language_report(model: LanguageModel, chip: Chip, found: Machine, formats: 
         throughput_per_s=float(cost.throughput_per_s), tokens_per_s=float(cost.tokens_per_s), energy_j=float(cost.energy_j),
         power_w=float(cost.power_w), memory_bytes=float(cost.memory_bytes), memory_limit_bytes=float(cost.memory_limit_bytes),
         intervals=spans, operators=lines,
+        energy_parts=_parts(found, ((cost.prefill, passes), (cost.decode, passes * steps)), float(cost.energy_j)),
     )  # fmt: skip
 
 
@@ -187,12 +188,24 @@ def _network_report(
         latency_s=latency, time_to_first_token_s=None, time_per_output_token_s=None, throughput_per_s=batch / latency,
         tokens_per_s=None, energy_j=energy, power_w=energy / latency, memory_bytes=needed,
         memory_limit_bytes=limit, intervals=spans,
-        operators=_lines(found, cost, "", 1, p.data),
+        operators=_lines(found, cost, "", 1, p.data), energy_parts=_parts(found, ((cost, p.data),), energy),
     )  # fmt: skip
 
 
 def _over(amount: float, span: tuple[float, float]) -> tuple[float, float]:
     return amount / span[1], amount / span[0]
+
+
+def _parts(found: Machine, passes: Iterable[tuple[PassCost, float]], whole_j: float) -> dict[str, float]:
+    """What ``whole_j`` goes to: the parts of all operators, and static power while chips wait for the rest."""
+    total = dict.fromkeys(PARTS, 0.0)
+    for cost, times in passes:
+        for op, one in zip(cost.graph.operators, cost.costs, strict=True):
+            if op.count:
+                for name, value in cost_parts_j(found, one).items():
+                    total[name] += value * op.count * times
+    total["static power"] += max(whole_j - sum(total.values()), 0.0)
+    return total
 
 
 def _lines(found: Machine, cost: PassCost, prefix: str, times: int, passes: float) -> tuple[OperatorLine, ...]:
@@ -209,6 +222,9 @@ def _lines(found: Machine, cost: PassCost, prefix: str, times: int, passes: floa
                 name=f"{prefix}{op.name}", kind=op.kind, count=count, latency_s=latency * count,
                 energy_j=float(cost_energy_j(found, one)) * count * passes, bound=one.bound,
                 utilization=2.0 * float(np.max(one.macs)) / (latency * peak) if latency else 0.0,
+                operations=(2.0 * float(np.max(one.macs)) + float(np.max(one.vector_ops))) * count,
+                memory_bytes=float(np.max(one.dram_bytes)) * count,
+                multiplied=found.native(one.multiplied) if float(np.max(one.macs)) else "",
             )
         )  # fmt: skip
     return tuple(lines)
