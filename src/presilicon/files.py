@@ -1,17 +1,19 @@
-"""Writing files whole or not at all."""
+"""Writing files whole or not at all, and values as JSON knows them."""
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from presilicon.errors import InputError
 
 
-def write_whole(path: str | Path, content: str | bytes) -> None:
-    """Write ``content`` (text as UTF-8) to ``path``: a reader sees the old file or the new one, never a part.
+def write_whole(path: str | Path, content: str | bytes | Callable[[BinaryIO], None]) -> None:
+    """Write ``content`` (text as UTF-8, or what writes it) to ``path``: a reader sees the old file or the new, never a part.
 
     InputError where the folder does not exist or cannot be written; nothing is left behind then.
     """
@@ -25,7 +27,10 @@ def write_whole(path: str | Path, content: str | bytes) -> None:
     part = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content.encode("utf-8") if isinstance(content, str) else content)
+            if callable(content):
+                content(file)
+            else:
+                file.write(content.encode("utf-8") if isinstance(content, str) else content)
         part.chmod(target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask())
         part.replace(target)
     except OSError as error:
@@ -56,6 +61,21 @@ def write_folder(folder: str | Path, texts: Mapping[str, str]) -> None:
         raise InputError(
             f"cannot be written: {error.strerror}", where=str(folder), hint="a folder in an existing one, where one may write"
         ) from None
+
+
+def clean(value: Any) -> Any:
+    """``value`` as JSON knows it: NaN and infinities as None, arrays as lists, keys as texts."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(k): clean(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [clean(v) for v in value]
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    return str(value)
 
 
 def _umask() -> int:
