@@ -1,0 +1,198 @@
+"""The float graph that is compiled: nodes in order, every value's shape known, everything constant there as an array."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from presilicon.errors import CheckError, ModelError
+
+Array = NDArray[Any]
+Type = tuple[tuple[int, ...], int]
+"""Shape and ONNX element type."""
+
+FLOAT, INT32, INT64, BOOL = 1, 6, 7, 9
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One operator; ``sources`` are the nodes of the file that it stands for, itself where it is none of ours."""
+
+    name: str
+    op: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    domain: str = ""
+    sources: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        given = ", ".join(f"{k}={_short(v)}" for k, v in sorted(self.attributes.items()))
+        return f"{', '.join(self.outputs)} = {self.op}({', '.join(self.inputs)}{'; ' if given else ''}{given})"
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+@dataclass(frozen=True)
+class FloatGraph:
+    """An inference graph without control flow.
+
+    ``types`` holds every value, constants too. ``steps``: for a constant that the file keeps quantised, the step between
+    two of its levels at each element (an array of its shape). ``given``: scale and int8 zero point of a value that the file
+    quantises. ``versions``: operator set by domain.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[tuple[str, str], ...]
+    nodes: tuple[Node, ...]
+    constants: Mapping[str, Array]
+    types: Mapping[str, Type]
+    versions: Mapping[str, int]
+    steps: Mapping[str, Array] = field(default_factory=dict)
+    given: Mapping[str, tuple[float, int]] = field(default_factory=dict)
+
+    # Look-ups ---------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def makers(self) -> Mapping[str, Node]:
+        """The node that makes each value."""
+        return {output: node for node in self.nodes for output in node.outputs if output}
+
+    @cached_property
+    def readers(self) -> Mapping[str, tuple[Node, ...]]:
+        """The nodes that read each value."""
+        found: dict[str, list[Node]] = defaultdict(list)
+        for node in self.nodes:
+            for name in dict.fromkeys(node.inputs):
+                found[name].append(node)
+        return {name: tuple(nodes) for name, nodes in found.items()}
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a value."""
+        return self.types[name][0]
+
+    def is_float(self, name: str) -> bool:
+        """Whether a value is of real numbers."""
+        return self.types[name][1] == FLOAT
+
+    def number(self, name: str) -> float | None:
+        """The number that a constant holds in all its elements; None where it is no such constant."""
+        found = self.constants.get(name)
+        if found is None or not found.size or found.dtype == np.bool_:
+            return None
+        first = found.reshape(-1)[0]
+        return float(first) if found.size == 1 or bool((found == first).all()) else None
+
+    def depends(self, name: str) -> frozenset[str]:
+        """The graph's inputs that a value is computed from."""
+        return self._dependencies.get(name, frozenset())
+
+    @cached_property
+    def _dependencies(self) -> Mapping[str, frozenset[str]]:
+        found: dict[str, frozenset[str]] = {name: frozenset((name,)) for name in self.inputs}
+        for node in self.nodes:
+            of = frozenset().union(*(found.get(name, frozenset()) for name in node.inputs))
+            found |= dict.fromkeys(node.outputs, of)
+        return found
+
+    # Changes ----------------------------------------------------------------------------------------------------------
+
+    def rewritten(
+        self, nodes: Iterable[Node], constants: Mapping[str, Array] | None = None, types: Mapping[str, Type] | None = None
+    ) -> FloatGraph:
+        """The graph with other nodes (what nothing reads is dropped), and more constants and values."""
+        more = constants or {}
+        known = {**self.types, **{name: type_of(array) for name, array in more.items()}, **(types or {})}
+        kept = _live(tuple(nodes), {value for _, value in self.outputs})
+        read = {name for node in kept for name in node.inputs} | {value for _, value in self.outputs}
+        all_constants = {name: array for name, array in {**self.constants, **more}.items() if name in read}
+        made = {name for node in kept for name in node.outputs} | set(self.inputs) | all_constants.keys()
+        graph = replace(self, nodes=kept, constants=all_constants, types={n: t for n, t in known.items() if n in made})
+        return graph.verified()
+
+    def verified(self) -> FloatGraph:
+        """Itself; CheckError where a node reads what nothing before it makes, or a value has no shape."""
+        known = set(self.inputs) | set(self.constants)
+        for node in self.nodes:
+            for name in node.inputs:
+                if name and name not in known:
+                    raise CheckError(f"{name} is read before it is made", where=node.name)
+            known |= set(node.outputs)
+        for name in known - {""}:
+            if name not in self.types:
+                raise CheckError(f"{name} has no shape", where=self.name)
+        for name, value in self.outputs:
+            if value not in known:
+                raise CheckError(f"output {name} is never made", where=self.name)
+        return self
+
+    def __str__(self) -> str:
+        lines = [f"input {name} {list(self.shape(name))}" for name in self.inputs]
+        lines += [f"{node}  : {list(self.shape(node.outputs[0]))}" for node in self.nodes]
+        return "\n".join([*lines, *(f"output {name} = {value}" for name, value in self.outputs)])
+
+    # ONNX -------------------------------------------------------------------------------------------------------------
+
+    def model(self, inputs: Sequence[str], outputs: Sequence[str]) -> Any:
+        """The nodes between some values and others as an onnx ModelProto, its constants inside."""
+        import onnx
+        from onnx import helper, numpy_helper
+
+        nodes = _between(self, set(inputs), outputs)
+        read = {name for node in nodes for name in node.inputs} | set(outputs)
+        stored = [
+            numpy_helper.from_array(np.ascontiguousarray(self.constants[n]), n) for n in sorted(read & self.constants.keys())
+        ]
+        graph = helper.make_graph(
+            [helper.make_node(n.op, n.inputs, n.outputs, name=n.name, domain=n.domain, **n.attributes) for n in nodes],
+            "part",
+            [helper.make_tensor_value_info(name, self.types[name][1], self.shape(name)) for name in inputs],
+            [helper.make_tensor_value_info(name, self.types[name][1], self.shape(name)) for name in outputs],
+            initializer=stored,
+        )
+        opsets = [helper.make_opsetid(domain, version) for domain, version in self.versions.items()]
+        made: Any = helper.make_model(graph, opset_imports=opsets)
+        made.ir_version = min(made.ir_version, onnx.IR_VERSION, 10)
+        return made
+
+
+def type_of(array: Array) -> Type:
+    """Shape and element type of an array."""
+    from onnx import helper
+
+    return tuple(array.shape), int(helper.np_dtype_to_tensor_dtype(array.dtype))
+
+
+def _live(nodes: tuple[Node, ...], wanted: set[str]) -> tuple[Node, ...]:
+    """The nodes that lead to wanted values."""
+    kept: list[Node] = []
+    wanted = set(wanted)
+    for node in reversed(nodes):
+        if wanted.intersection(node.outputs):
+            kept.append(node)
+            wanted |= set(node.inputs)
+    return tuple(reversed(kept))
+
+
+def _between(graph: FloatGraph, inputs: set[str], outputs: Sequence[str]) -> list[Node]:
+    """The nodes that make some values from others; ModelError where they need more than those and constants."""
+    kept: list[Node] = []
+    wanted = set(outputs) - inputs
+    for node in reversed(graph.nodes):
+        if wanted.intersection(node.outputs):
+            kept.append(node)
+            wanted |= set(node.inputs) - inputs
+    missing = wanted & set(graph.inputs)
+    if missing:
+        raise ModelError(f"needs input {', '.join(sorted(missing))}", where=graph.name)
+    return kept[::-1]

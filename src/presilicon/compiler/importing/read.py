@@ -1,0 +1,288 @@
+"""An ONNX file as a float graph: sizes set, functions and branches written out, everything constant folded.
+
+The frontend reads, checks and infers; here the values of weights are kept too. Real numbers become fp32 whatever the file
+stores. A constant that is dequantised keeps its levels; values that the file quantises on the way keep scale and zero point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from presilicon.compiler.importing.graph import FLOAT, Array, FloatGraph, Node, Type, type_of
+from presilicon.compiler.importing.runtime import run, session
+from presilicon.errors import CapacityError, ModelError
+from presilicon.frontend.onnx_inputs import Inputs
+from presilicon.frontend.onnx_operators import UNPREDICTABLE
+from presilicon.frontend.onnx_reader import read
+from presilicon.frontend.onnx_shapes import bounded, shapes
+from presilicon.frontend.onnx_values import FLOAT_TYPES, Step, Value, value
+
+MOST_FOLDED = 1 << 28
+"""Elements of the largest constant that is computed: 1 GiB in fp32."""
+
+# Operators that hand constants on without arithmetic: their levels go with them.
+_ARRANGES = frozenset({"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Slice", "Split", "Identity", "Flatten", "Concat"})
+_CONTROL = frozenset({"If", "Loop", "Scan"})
+
+
+def read_graph(path: str | Path, dims: Mapping[str, int] | None = None) -> FloatGraph:
+    """The float graph of an ONNX file for one batch and the sizes in ``dims`` (see ``frontend.onnx_inputs``).
+
+    ModelError where the file is broken, its weights are missing, a size is open, or a loop is left after folding.
+    """
+    path = Path(path)
+    read(path)  # checks the file and what it stores outside itself
+    return graph_of(_whole(path), path.stem, dims, str(path))
+
+
+def graph_of(model: Any, name: str, dims: Mapping[str, int] | None = None, where: str = "") -> FloatGraph:
+    """The float graph of an onnx ModelProto that holds its weights; as ``read_graph``."""
+    where = where or name
+    versions = {("" if o.domain == "ai.onnx" else o.domain): o.version for o in model.opset_import}
+    given = Inputs(model.graph, dict(dims or {}), where).values(1)
+    try:
+        return _Walk(model, versions, given).graph(name)
+    except ModelError as problem:
+        place = problem.where if problem.where.startswith(where) else f"{where}: {problem.where}".removesuffix(": ")
+        raise ModelError(problem.message, where=place, hint=problem.hint) from problem
+
+
+def _whole(path: Path) -> Any:
+    """The model with the contents of its weights."""
+    import onnx
+    import onnx.inliner
+
+    try:
+        model = onnx.load(path)
+    except (OSError, ValueError, onnx.checker.ValidationError) as problem:
+        raise ModelError(f"cannot be read: {' '.join(str(problem).split())[:200]}", where=str(path)) from problem
+    return onnx.inliner.inline_local_functions(model) if model.functions else model
+
+
+class _Walk:
+    """Values by name while the nodes are gone through."""
+
+    def __init__(self, model: Any, versions: Mapping[str, int], given: Mapping[str, Value]) -> None:
+        self.model, self.versions, self.given = model, versions, given
+        self.known: dict[str, Value] = {}
+        self.levels: dict[str, Array] = {}
+        self.quantised: dict[str, tuple[float, int]] = {}
+        self.nodes: list[Node] = []
+
+    def graph(self, name: str) -> FloatGraph:
+        inputs = []
+        for i, v in self.given.items():
+            self.known[i] = _as_fp32(v)
+            if v.data is None:
+                inputs.append(i)
+        names = {i: i for i in self.given}
+        self.walk(self.model.graph, names, "")
+        outputs = tuple((o.name, self.look(o.name, names, f"output {o.name}")) for o in self.model.graph.output)
+        graph = FloatGraph(
+            name=name,
+            inputs=tuple(inputs),
+            outputs=outputs,
+            nodes=tuple(self.nodes),
+            constants={n: v.data for n, v in self.known.items() if v.data is not None},
+            types={n: (v.shape, v.dtype) for n, v in self.known.items()},
+            versions={domain: version for domain, version in self.versions.items() if domain != "ai.onnx"},
+            steps=self.levels,
+            given=self.quantised,
+        )
+        return graph.rewritten(graph.nodes)
+
+    # Names ------------------------------------------------------------------------------------------------------------
+
+    def look(self, name: str, names: Mapping[str, str], where: str) -> str:
+        if name not in names:
+            raise ModelError(f"nothing before it produces {name!r}", where=where, hint="nodes must stand in topological order")
+        return names[name]
+
+    def fresh(self, name: str) -> str:
+        """A name that no value has yet."""
+        found, number = name, 1
+        while found in self.known:
+            number += 1
+            found = f"{name}.{number}"
+        return found
+
+    def constant(self, name: str, array: Array) -> str:
+        array = np.asarray(array)
+        kind = type_of(array)[1]
+        if kind in FLOAT_TYPES:
+            array, kind = np.ascontiguousarray(array, dtype=np.float32), FLOAT
+        self.known[name] = value(tuple(array.shape), kind, name, data=array, stored=True)
+        return name
+
+    # Nodes ------------------------------------------------------------------------------------------------------------
+
+    def walk(self, graph: Any, names: dict[str, str], prefix: str) -> None:
+        from onnx import numpy_helper
+
+        for tensor in graph.initializer:
+            names[tensor.name] = self.constant(self.fresh(prefix + tensor.name), numpy_helper.to_array(tensor))
+        for sparse in graph.sparse_initializer:
+            raise ModelError("sparse constants are not compiled", where=prefix + sparse.values.name)
+        for position, node in enumerate(graph.node):
+            self.node(node, names, prefix + (node.name or f"{node.op_type}_{position}"), prefix)
+
+    def node(self, node: Any, names: dict[str, str], where: str, prefix: str) -> None:
+        from onnx import helper
+
+        inputs = tuple(self.look(name, names, where) if name else "" for name in node.input)
+        domain = "" if node.domain == "ai.onnx" else node.domain
+        if node.op_type in _CONTROL and not domain:
+            self.control(node, inputs, names, where)
+            return
+        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        outputs = tuple(self.fresh(prefix + name) if name else "" for name in node.output)
+        names.update({name: ours for name, ours in zip(node.output, outputs, strict=True) if name})
+        if node.op_type == "Constant" and not domain:
+            self.constant(outputs[0], _constant(attributes, where))
+            return
+        made = Node(where, node.op_type, inputs, outputs, attributes, domain, (where,))
+        step = Step(
+            where, node.op_type, attributes, tuple(self.known[n] if n else None for n in inputs), (None,) * len(outputs)
+        )
+        if made.op in ("Shape", "Size") and not domain:
+            x = step.need(0)
+            sizes = x.shape[step.integer("start", 0) : step.integer("end", len(x.shape))]
+            self.constant(outputs[0], np.asarray(sizes if made.op == "Shape" else x.elements, np.int64))
+            return
+        self.typed(node, made, step)
+        if made.op not in UNPREDICTABLE and all(v is None or v.data is not None for v in step.inputs):
+            self.fold(made)
+        elif self.passes(made):
+            self.handed_on(made, names, node)
+        else:
+            self.nodes.append(made)
+
+    def typed(self, node: Any, made: Node, step: Step) -> None:
+        types = shapes(node, step, self.versions.get(made.domain, 1), [f"i{i}" if n else "" for i, n in enumerate(made.inputs)])
+        for name, found in zip(made.outputs, types, strict=False):
+            if name and found is None:
+                raise ModelError(f"the shape of {made.op}'s output cannot be inferred", where=made.name)
+            if name and found is not None:
+                kind = FLOAT if found[1] in FLOAT_TYPES else found[1]
+                self.known[name] = value(bounded(step, made.op, found[0]), kind, made.name)
+
+    def fold(self, made: Node) -> None:
+        """The node's outputs as constants, computed by ONNX Runtime."""
+        if sum(self.known[n].elements for n in made.outputs if n) > MOST_FOLDED:
+            raise CapacityError(f"a constant of {self.known[made.outputs[0]].shape} would be computed", where=made.name)
+        outputs = [n for n in made.outputs if n]
+        if made.op == "DequantizeLinear":
+            self.dequantised(made)
+            return
+        for name, array in zip(outputs, self.computed(made, made.inputs, outputs), strict=True):
+            self.constant(name, array)
+        if made.op in _ARRANGES and any(n in self.levels for n in made.inputs):
+            arranged = {n: np.ascontiguousarray(self.levels[n]) for n in made.inputs if n in self.levels}
+            for name, array in zip(outputs, self.computed(made, made.inputs, outputs, arranged), strict=True):
+                self.levels[name] = array
+
+    def computed(
+        self, made: Node, inputs: Sequence[str], outputs: Sequence[str], instead: Mapping[str, Array] | None = None
+    ) -> list[Array]:
+        types: dict[str, Type] = {n: (self.known[n].shape, self.known[n].dtype) for n in {*inputs, *made.outputs} - {""}}
+        part = FloatGraph(made.name, (), (), (made,), {}, types, self.versions)
+        ready = session(part.model([n for n in dict.fromkeys(inputs) if n], outputs), made.name)
+        feeds = {n: (instead or {}).get(n, self.known[n].data) for n in inputs if n}
+        return run(ready, {n: a for n, a in feeds.items() if a is not None}, made.name)
+
+    def dequantised(self, made: Node) -> None:
+        """A stored quantised tensor: its numbers, and the step between its levels at each element."""
+        data, scale = (self.known[n].data for n in made.inputs[:2])
+        assert data is not None
+        assert scale is not None
+        zero = self.known[made.inputs[2]].data if len(made.inputs) > 2 and made.inputs[2] else None
+        axis, block = made.attributes.get("axis", 1), made.attributes.get("block_size", 0)
+        step = _spread(np.asarray(scale, np.float32), data.shape, axis, block, made.name)
+        shift = 0.0 if zero is None else _spread(np.asarray(zero).astype(np.float32), data.shape, axis, block, made.name)
+        self.constant(made.outputs[0], (data.astype(np.float32) - shift) * step)
+        self.levels[made.outputs[0]] = step
+
+    # What only renames ------------------------------------------------------------------------------------------------
+
+    def passes(self, made: Node) -> bool:
+        """Whether a node hands its first input on: identities, casts among reals, QuantizeLinear and DequantizeLinear."""
+        if made.domain not in ("", "com.microsoft"):
+            return False
+        if made.op in ("Identity", "Dropout"):
+            return True
+        if made.op == "Cast":
+            return self.known[made.inputs[0]].dtype == self.known[made.outputs[0]].dtype
+        return made.op in ("QuantizeLinear", "DequantizeLinear")
+
+    def handed_on(self, made: Node, names: dict[str, str], node: Any) -> None:
+        source = made.inputs[0]
+        if made.op == "QuantizeLinear":
+            self.quantised[source] = self.quantisation(made)
+        names[node.output[0]] = source
+        if made.op == "DequantizeLinear" and source not in self.quantised:
+            raise ModelError("what it dequantises was not quantised before it", where=made.name,
+                             hint="QDQ form: QuantizeLinear and DequantizeLinear in pairs")  # fmt: skip
+
+    def quantisation(self, made: Node) -> tuple[float, int]:
+        """Scale and int8 zero point of a QuantizeLinear; uint8 is the same with a zero point less by 128."""
+        scale = self.known[made.inputs[1]].data
+        has_zero = len(made.inputs) > 2 and made.inputs[2] != ""
+        zero = self.known[made.inputs[2]].data if has_zero else np.zeros((), np.uint8)
+        if scale is None or zero is None or scale.size != 1 or zero.size != 1:
+            raise ModelError("its scale differs by channel or is computed while it runs", where=made.name,
+                             hint="one constant scale for a value on the way")  # fmt: skip
+        if zero.dtype not in (np.uint8, np.int8):
+            raise ModelError(f"it quantises to {zero.dtype}", where=made.name, hint="int8 or uint8")
+        return float(scale.reshape(-1)[0]), int(zero.reshape(-1)[0]) - (128 if zero.dtype == np.uint8 else 0)
+
+    # Control flow -----------------------------------------------------------------------------------------------------
+
+    def control(self, node: Any, inputs: Sequence[str], names: dict[str, str], where: str) -> None:
+        condition = self.known[inputs[0]].data if inputs and inputs[0] else None
+        if node.op_type != "If" or condition is None or condition.size != 1:
+            what = "its condition depends on data" if node.op_type == "If" else "loops are not compiled"
+            raise ModelError(what, where=where, hint="set the input that decides it with --dim input=N, or unroll the loop")
+        wanted = "then_branch" if bool(condition.reshape(-1)[0]) else "else_branch"
+        branch = next(a.g for a in node.attribute if a.name == wanted)
+        inner = dict(names)
+        self.walk(branch, inner, f"{where}/")
+        for name, result in zip(node.output, branch.output, strict=True):
+            names[name] = self.look(result.name, inner, where)
+
+
+def _as_fp32(v: Value) -> Value:
+    return value(v.shape, FLOAT, "", data=v.data, stored=v.stored) if v.dtype in FLOAT_TYPES else v
+
+
+def _constant(attributes: Mapping[str, Any], where: str) -> Array:
+    from onnx import numpy_helper
+
+    if "value" in attributes:
+        return np.asarray(numpy_helper.to_array(attributes["value"]))
+    for name, kind in (
+        ("value_int", np.int64),
+        ("value_ints", np.int64),
+        ("value_float", np.float32),
+        ("value_floats", np.float32),
+    ):
+        if name in attributes:
+            return np.asarray(attributes[name], kind)
+    raise ModelError("a Constant that holds no numbers", where=where)
+
+
+def _spread(scale: Array, shape: tuple[int, ...], axis: int, block: int, where: str) -> Array:
+    """A scale for each element of a tensor: one for all, by index of an axis, or by blocks along it."""
+    if scale.size == 1:
+        return np.broadcast_to(scale.reshape(()), shape)
+    if not -len(shape) <= axis < len(shape):
+        raise ModelError(f"axis {axis} is not one of {shape}", where=where)
+    axis %= len(shape)
+    if block:
+        return np.repeat(scale, block, axis=axis).take(range(shape[axis]), axis=axis)
+    if scale.shape != (shape[axis],):
+        raise ModelError(f"its {scale.shape} scales do not fit {shape} along axis {axis}", where=where)
+    return np.broadcast_to(scale.reshape(*(-1 if i == axis else 1 for i in range(len(shape)))), shape)
