@@ -1,6 +1,5 @@
 """What the tests of the levels share: cores by name, and one RTL model for each in a process."""
 
-import os
 from dataclasses import replace
 from functools import cache
 
@@ -12,10 +11,8 @@ from presilicon.rtl.runner import RtlMachine
 from presilicon.template import Core
 
 EVERY_CORE = ("core-4x4", "core-8x8", "core-16x16", "core-16x32", "core-32x16", "core-32x32")
-# Building the large models takes minutes each: CI runs the small ones, PRESILICON_EVERY_CORE=1 all of them.
-CORES = EVERY_CORE if os.environ.get("PRESILICON_EVERY_CORE") else EVERY_CORE[:2]
-TWO_CORES = ("core-4x4-x2", "core-16x16-x2")[: 2 if os.environ.get("PRESILICON_EVERY_CORE") else 1]
-# Options of the memory that a run may meet: none, and seeded stalls with misses and refresh.
+PAIRS = ("core-4x4-x2", "core-16x16-x2")
+# Options of the memory that a run may meet: none, seeded stalls with misses and refresh, beats that are held back.
 STALLED = DramOptions(
     latency=25,
     stall_seed=11,
@@ -26,7 +23,7 @@ STALLED = DramOptions(
     refresh_interval=900,
     refresh_cycles=60,
 )
-MEMORIES = {"plain": DramOptions(), "stalled": STALLED}
+MEMORIES = {"plain": DramOptions(), "stalled": STALLED, "held back": DramOptions(back_pressure=25, stall_seed=7)}
 MEMORY_BYTES = 4 << 20
 
 

@@ -24,6 +24,10 @@ extern "C" void serve(const Options* options, const int64_t* bursts, int64_t cou
     times[3 * i + 2] = dram.response();
   }
 }
+extern "C" void held(const Options* options, int64_t cycles, int64_t* found) {
+  Dram dram(*options);
+  for (int64_t i = 0; i < 5 * cycles; ++i) found[i] = dram.held(Channel(i % 5), i / 5);
+}
 """
 OPTIONS = [
     DramOptions(),
@@ -103,3 +107,20 @@ def test_contradictions_are_refused(wrong: dict[str, int]) -> None:
 def test_active_names_what_differs() -> None:
     assert DramOptions().active() == ()
     assert DramOptions(latency=50, num=2).active() == ("latency=50", "num=2")
+
+
+@pytest.mark.parametrize("percent", [0, 1, 30, 90])
+def test_harness_holds_back_in_the_same_cycles(compiled, percent: int) -> None:
+    options = DramOptions(back_pressure=percent, stall_seed=77)
+    fields = (ctypes.c_int64 * 14)(*asdict(options).values(), 0, 0)
+    found = np.zeros((2000, 5), np.int64)
+    compiled.held(fields, ctypes.c_int64(2000), found.ctypes.data_as(ctypes.POINTER(ctypes.c_int64)))
+    dram = Dram(options)
+    for channel in range(5):
+        free = np.flatnonzero(found[:, channel] == 0)
+        passed = [dram.passes(channel, cycle) for cycle in range(1900)]
+        assert passed == [int(free[free >= cycle][0]) for cycle in range(1900)]
+        assert abs(found[:, channel].mean() - percent / 100) < 0.05
+    # The channels are held back independently of one another.
+    if percent == 30:
+        assert np.abs(np.corrcoef(found.T) - np.eye(5)).max() < 0.1

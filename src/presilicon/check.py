@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,7 +12,9 @@ from numpy.typing import NDArray
 
 from presilicon.compiler.corpus import Case
 from presilicon.dram import DramOptions
-from presilicon.isa import INSTRUCTION_BYTES, Program
+from presilicon.isa import INSTRUCTION_BYTES, Program, State
+from presilicon.isa.corners import corners
+from presilicon.isa.in_order import in_order
 from presilicon.simulate.engines import Event
 from presilicon.simulate.machine import Run, run
 from presilicon.template import ENGINES, Core
@@ -139,6 +142,19 @@ def compare(
         rtl=rtl,
         parted=parted,
     )
+
+
+def met(case: Case, core: Core) -> Counter[tuple[str, str]]:
+    """How often a case's instructions meet each corner of `isa.corners`, over all cores."""
+    found: Counter[tuple[str, str]] = Counter()
+    for arguments in case.arguments:
+        memory = case.program.memory()
+        put(case.program, memory, case.inputs)
+        state = State(core, memory, values=False)
+        for register, value in arguments.items():
+            state.scalars[register] = value
+        in_order(state, case.program, lambda executed: found.update(corners(executed)))
+    return found
 
 
 def _parted(simulated: Run, rtl: RtlRun) -> tuple[str, int, tuple[int, int], tuple[int, int]] | None:

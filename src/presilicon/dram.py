@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from presilicon.errors import InputError
 
 _MASK = (1 << 64) - 1
+AR, R, AW, W, B = range(5)
+"""Channels of the port, as ``Dram.passes`` numbers them."""
 
 
 def splitmix64(x: int) -> int:
@@ -27,8 +29,8 @@ class DramOptions:
     A beat takes ``num`` / ``den`` cycles, the first arrives after ``latency``. A burst that changes the open row (of
     ``row_bytes``, one in each of ``banks``) waits ``row_miss`` longer; every ``refresh_interval`` cycles the memory refuses to
     begin a burst for ``refresh_cycles``; of ``stall_percent`` of the bursts each waits 1 to ``stall_max`` longer. Each ready
-    and valid that the memory drives is low in ``back_pressure`` percent of the cycles in which it could be high (RTL only:
-    the simulator does not know single beats). 0 switches an option off. ``stall_seed`` is the seed of both.
+    and valid that the memory drives is low in ``back_pressure`` percent of the cycles in which it could be high, channel by
+    channel and beat by beat. 0 switches an option off. ``stall_seed`` is the seed of both.
     """
 
     latency: int = 40
@@ -77,15 +79,29 @@ class Dram:
     burst so far passes them, kept by who moves the beats.
     """
 
-    __slots__ = ("_banks", "_beat", "_open", "_row_bytes", "free", "options", "read_until", "served", "written_until")
+    __slots__ = (
+        "_banks",
+        "_beat",
+        "_held",
+        "_open",
+        "_row_bytes",
+        "addressed",
+        "free",
+        "options",
+        "read_until",
+        "served",
+        "written_until",
+    )
 
     def __init__(self, options: DramOptions | None = None) -> None:
         self.options = options or DramOptions()
         self.free = 0
         self.served = 0
+        self.addressed = -1
         self.read_until = 0
         self.written_until = 0
         self._beat = (self.options.num, self.options.den)
+        self._held = splitmix64(self.options.stall_seed)
         self._row_bytes = self.options.row_bytes if self.options.row_miss else 0
         self._banks = self.options.banks
         self._open = [-1] * self._banks
@@ -116,6 +132,14 @@ class Dram:
         num, den = self._beat
         self.free = start + -(-beats * num // den)
         return start, self.free
+
+    def passes(self, channel: int, cycle: int) -> int:
+        """First cycle, from this one on, in which the memory's ready (AR, AW, W) or a new valid (R, B) is not held back."""
+        percent = self.options.back_pressure
+        if percent:
+            while (splitmix64(self._held + 8 * cycle + channel) >> 32) % 100 < percent:
+                cycle += 1
+        return cycle
 
     def beat(self, start: int, number: int) -> int:
         """First cycle in which read beat ``number`` (from 0) of a burst that began at ``start`` is valid on R."""

@@ -13,6 +13,7 @@ from dataclasses import replace
 from presilicon.errors import CheckError
 from presilicon.isa import Instruction, Kernel, Uop
 from presilicon.isa.footprint import Box, footprint
+from presilicon.isa.products import sums_are_written
 from presilicon.template import ENGINES, Core
 
 # Accesses remembered one by one for each memory, engine and direction; older ones are put together into one box.
@@ -67,8 +68,8 @@ class Emitter:
         self._ports: dict[tuple[int, str, bool], int] = {}
         # Latest instruction of an engine whose completion a later one of the same engine has waited for.
         self._own = {"load": -1, "matmul": -1}
-        # The matmul before: its number and the banks of its moving operand.
-        self._matmul: tuple[int, set[int]] = (-1, set())
+        # The matmul before: its number, its fields, and the banks of its moving operand.
+        self._matmul: tuple[int, Mapping[str, int], set[int]] = (-1, {}, set())
 
     def add(self, instruction: Instruction) -> int:
         """Adds one instruction behind all before it; returns its number."""
@@ -89,7 +90,7 @@ class Emitter:
                     latest = self._ports.get((bank, other, writing), -1)
                     needs[other] = max(needs.get(other, -1), latest)
         self._order(engine, number, needs)
-        self._order_itself(engine, number, reads)
+        self._order_itself(engine, number, fields, reads)
         self._items.append(instruction)
         for table, boxes in ((self._reads, reads), (self._writes, writes)):
             for box in boxes:
@@ -103,21 +104,31 @@ class Emitter:
             if other != engine and (accesses := table.get((box.memory, other))):
                 needs[other] = max(needs.get(other, -1), accesses.latest(box))
 
-    def _order_itself(self, engine: str, number: int, reads: Sequence[Box]) -> None:
-        """Instructions of one engine overlap: a gather waits for its index, a matmul's fetch for rows read in the same bank."""
+    def _order_itself(self, engine: str, number: int, fields: Mapping[str, int], reads: Sequence[Box]) -> None:
+        """Instructions of one engine overlap.
+
+        A gather waits for its index, a matmul for rows read in its weights' bank and for sums it would add to too soon.
+        """
         latest = -1
         if engine == "load" and (table := self._writes.get(("indices", "load"))):
             latest = max((table.latest(box) for box in reads if box.memory == "indices"), default=-1)
         elif engine == "matmul":
             boxes = [box for box in reads if box.memory == "scratchpad"]
-            before, rows = self._matmul
-            if rows & set().union(*(self._banks(box) for box in boxes[1:])):
+            before, earlier, rows = self._matmul
+            if rows & set().union(*(self._banks(box) for box in boxes[1:])) or self._adds_too_soon(earlier, fields):
                 latest = before
-            self._matmul = number, self._banks(boxes[0])
+            self._matmul = number, fields, self._banks(boxes[0])
         if latest > self._own.get(engine, latest):
             self._waits[number].add(engine)
             self._signals[latest].add(engine)
             self._own[engine] = latest
+
+    def _adds_too_soon(self, before: Mapping[str, int], fields: Mapping[str, int]) -> bool:
+        if not before or not fields["accumulate"] or fields["bank"] != before["bank"]:
+            return False
+        apart = fields["acc"] - before["acc"]
+        overlap = -fields["m0"] * fields["m1"] < apart < before["m0"] * before["m1"]
+        return overlap and not sums_are_written(self.core, before, fields)
 
     def _banks(self, box: Box) -> set[int]:
         bank_bytes = self.core.bank_bytes

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from presilicon.compiler.emitter import Emitter
 from presilicon.compiler.rows import aligned
-from presilicon.isa import Instruction, Program, Region, halt, load, store
+from presilicon.isa import Instruction, Program, Region, halt, load, reg, set_, store
 from presilicon.template import Core
 
 
@@ -93,3 +95,15 @@ def gathered(core: Core, rows: int, run: int, picks: int) -> Program:
         Region("y", "output", "uint8", (picks, run), y),
     )
     return _program(core, moves, regions, y + picks * run)
+
+
+def computed(core: Core, size: int, run: int, operations: Sequence[tuple[str, int, int]]) -> Program:
+    """X (size + run) bytes; y (operations, run): x from ``(a op b) mod size`` on, of scalar registers; size is 2^n."""
+    y = aligned(size + run)
+    made: list[Instruction] = []
+    for number, (op, a, b) in enumerate(operations):
+        made += [set_("r1", "r0", "add", a), set_("r1", "r1", op, b), set_("r1", "r1", "and", size - 1)]
+        made.append(load(dram=reg("r1"), spad=number * run, run=run))
+    made.append(store(dram=y, spad=0, run=len(operations) * run))
+    regions = (Region("x", "input", "uint8", (size + run,), 0), Region("y", "output", "uint8", (len(operations), run), y))
+    return _program(core, made, regions, y + len(operations) * run)

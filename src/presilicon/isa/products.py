@@ -107,6 +107,12 @@ def execute_matmul(state: State, fields: Fields) -> None:
         to[...] = sums
 
 
+def sums_are_written(core: Core, before: Fields, fields: Fields) -> bool:
+    """Whether a MATMUL that comes at once behind another finds the sums it reads: rows of both must be far enough apart."""
+    block = max(before["m0"] * before["m1"], core.accumulate_cycles)
+    return block + before["acc"] - fields["acc"] >= core.accumulate_cycles
+
+
 @dataclass(frozen=True, slots=True)
 class MatmulTime:
     """When a MATMUL takes the next, when it is done, the end of its last block (for the next), cycles the array multiplies."""

@@ -20,6 +20,7 @@ from presilicon.isa.kernel_check import check_lanes, check_registers, check_stre
 from presilicon.isa.moves import execute_load, row_addresses
 from presilicon.isa.overlay import blocks
 from presilicon.isa.ports import Ports
+from presilicon.isa.products import sums_are_written
 from presilicon.isa.program import Program, Segment
 from presilicon.isa.shadow import NEVER, Event, Shadow
 from presilicon.isa.state import TABLE_ENTRIES, State
@@ -166,10 +167,8 @@ class _Core:
         if step.engine == LOAD:
             return access.write or access.memory != "indices"
         if step.engine == MATMUL and not access.write and access.memory.startswith("accumulator"):
-            f, g = earlier.fields, step.fields
             between = sum(s.instruction.op == "matmul" for s in self.walk.steps[MATMUL][earlier.number + 1 : step.number])
-            block = max(f["m0"] * f["m1"], self.core.accumulate_cycles)
-            return between > 0 or block + f["acc"] - g["acc"] >= self.core.accumulate_cycles
+            return between > 0 or sums_are_written(self.core, earlier.fields, step.fields)
         return True
 
     def load(self, step: Step, fields: Mapping[str, int]) -> None:

@@ -18,6 +18,8 @@ inline uint64_t splitmix64(uint64_t x) {
   return z ^ (z >> 31);
 }
 
+enum Channel { kAr, kR, kAw, kW, kB };
+
 class Dram {
  public:
   explicit Dram(const Options& options) : o(options) { reset(); }
@@ -49,6 +51,12 @@ class Dram {
     ++served;
     free = start + time(beats);
     return start;
+  }
+
+  // Whether a ready or a new valid of this channel is held back in this cycle.
+  bool held(Channel channel, int64_t cycle) const {
+    if (!o.back_pressure) return false;
+    return int64_t((splitmix64(splitmix64(uint64_t(o.stall_seed)) + 8 * uint64_t(cycle) + channel) >> 32) % 100) < o.back_pressure;
   }
 
   int64_t time(int64_t beats) const { return (beats * o.num + o.den - 1) / o.den; }

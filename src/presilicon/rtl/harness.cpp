@@ -83,7 +83,7 @@ struct Held {
 class Harness {
  public:
   Harness(uint8_t* memory, uint64_t bytes, const Options& options)
-      : memory_(memory), bytes_(bytes), dram_(options), random_(splitmix64(options.stall_seed ^ 0x5EED)) {
+      : memory_(memory), bytes_(bytes), dram_(options) {
     context_ = std::make_unique<VerilatedContext>();
     context_->randReset(0);
     top_ = std::make_unique<Vpresilicon>(context_.get(), "presilicon");
@@ -222,12 +222,6 @@ class Harness {
 #endif
   }
 
-  bool low() {
-    if (!dram_.o.back_pressure) return false;
-    random_ = splitmix64(random_);
-    return int64_t(random_ >> 32) % 100 < dram_.o.back_pressure;
-  }
-
   bool bad(uint64_t address) const {
     return address >= uint64_t(dram_.o.bad_begin) && address < uint64_t(dram_.o.bad_end);
   }
@@ -240,16 +234,16 @@ class Harness {
   // What the memory shows in this cycle.
   void drive() {
     if (dram_.o.back_pressure) {
-      top_->m_axi_arready = !low();
-      top_->m_axi_awready = !low();
-      top_->m_axi_wready = !low();
+      top_->m_axi_arready = !dram_.held(kAr, totals.now);
+      top_->m_axi_awready = !dram_.held(kAw, totals.now);
+      top_->m_axi_wready = !dram_.held(kW, totals.now);
     }
     if (r_taken_) top_->m_axi_rvalid = 0;
     if (b_taken_) top_->m_axi_bvalid = 0;
     r_taken_ = b_taken_ = false;
     if (!top_->m_axi_rvalid && !reads_.empty()) {
       const Burst& burst = reads_.front();
-      if (dram_.beat(burst.start, burst.moved) <= totals.now && !low()) {
+      if (dram_.beat(burst.start, burst.moved) <= totals.now && !dram_.held(kR, totals.now)) {
         const uint64_t address = burst.address + burst.moved * BUS_BYTES;
         const uint8_t answer = response(address);
         static const uint8_t nothing[BUS_BYTES] = {};
@@ -260,7 +254,7 @@ class Harness {
         top_->m_axi_rvalid = 1;
       }
     }
-    if (!top_->m_axi_bvalid && !answers_.empty() && answers_.front().time <= totals.now && !low()) {
+    if (!top_->m_axi_bvalid && !answers_.empty() && answers_.front().time <= totals.now && !dram_.held(kB, totals.now)) {
       top_->m_axi_bid = answers_.front().id;
       top_->m_axi_bresp = answers_.front().response;
       top_->m_axi_bvalid = 1;
@@ -394,7 +388,6 @@ class Harness {
   uint8_t* const memory_;
   const uint64_t bytes_;
   Dram dram_;
-  uint64_t random_;
   std::unique_ptr<VerilatedContext> context_;
   std::unique_ptr<Vpresilicon> top_;
 #ifdef PRESILICON_VCD

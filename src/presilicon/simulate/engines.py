@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from presilicon.dram import Dram
+from presilicon.dram import AR, AW, B, Dram, R, W
 from presilicon.isa import (
     GATHER_START,
     LOAD_DONE,
@@ -212,10 +212,11 @@ def _run(address: int, size: int, bus: int) -> list[_Transfer]:
 class _Mover(Engine):
     """What load and store share: transfers of the present instruction, eight outstanding, done in order."""
 
-    __slots__ = ("beats", "current", "issued", "next_arrival", "open", "position", "slots", "transfers")
+    __slots__ = ("beats", "current", "dram", "issued", "next_arrival", "open", "position", "slots", "transfers")
 
-    def __init__(self, number: int, core: Core, tokens: Tokens, events: list[Event] | None) -> None:
+    def __init__(self, number: int, core: Core, tokens: Tokens, events: list[Event] | None, dram: Dram) -> None:
         super().__init__(number, core, tokens, events)
+        self.dram = dram
         self.current: Entry | None = None
         self.transfers: list[_Transfer] = []
         self.position = 0
@@ -253,8 +254,8 @@ class _Mover(Engine):
         """Goes on to the next burst."""
         raise NotImplementedError
 
-    def serve(self, dram: Dram) -> None:
-        """The burst that reaches the memory in ``next_arrival`` is served."""
+    def serve(self) -> bool:
+        """The burst that reaches the memory in ``next_arrival`` is served; False where another core's makes it later."""
         raise NotImplementedError
 
     def close(self, done: int) -> None:
@@ -272,8 +273,8 @@ class Load(_Mover):
 
     __slots__ = ("beat_cycles", "state", "sunk")
 
-    def __init__(self, number: int, core: Core, tokens: Tokens, events: list[Event] | None, state: State) -> None:
-        super().__init__(number, core, tokens, events)
+    def __init__(self, number: int, core: Core, tokens: Tokens, events: list[Event] | None, dram: Dram, state: State) -> None:
+        super().__init__(number, core, tokens, events, dram)
         self.state = state
         # Last cycle in which the sink was busy.
         self.sunk = 0
@@ -296,7 +297,7 @@ class Load(_Mover):
             _, cycles, fill = transfers[self.position]
             cycle = max(self.open, self.slot())
             if not fill:
-                self.next_arrival = cycle
+                self.next_arrival = self.dram.passes(AR, cycle)
                 return
             self.sunk = max(self.sunk + 1, cycle + 1) + cycles - 1
             self._hand_out(cycle)
@@ -307,51 +308,97 @@ class Load(_Mover):
         self.open = cycle + 1
         self.position += 1
 
-    def serve(self, dram: Dram) -> None:
+    def serve(self) -> bool:
         address, beats, _ = self.transfers[self.position]
-        cycle = self.next_arrival
+        cycle, dram = self.next_arrival, self.dram
         assert cycle is not None
+        if cycle <= dram.addressed:
+            # Another core's address went in this cycle.
+            self.next_arrival = dram.passes(AR, dram.addressed + 1)
+            return False
+        dram.addressed = cycle
         start, _ = dram.serve(cycle, beats, address, False)
         self.beats += beats
-        first = max(dram.beat(start, 0), self.sunk + 1, cycle + 1, dram.read_until + 1)
-        # Beats come evenly and are taken every `beat_cycles`: the last is late by the one or by the other.
-        last = max(dram.beat(start, beats - 1), first + (beats - 1) * self.beat_cycles)
+        if dram.options.back_pressure:
+            last = self._held(start, beats)
+        else:
+            first = max(dram.beat(start, 0), self.sunk + 1, cycle + 1, dram.read_until + 1)
+            # Beats come evenly and are taken every `beat_cycles`: the last is late by the one or by the other.
+            last = max(dram.beat(start, beats - 1), first + (beats - 1) * self.beat_cycles)
         dram.read_until = last
         self.sunk = last + self.beat_cycles - 1
         self._hand_out(cycle)
         self.advance()
+        return True
+
+    def _held(self, start: int, beats: int) -> int:
+        """Cycle in which the last beat is taken, where each may be held back."""
+        taken, free = self.dram.read_until, self.sunk + 1
+        for beat in range(beats):
+            shown = self.dram.passes(R, max(self.dram.beat(start, beat), taken + 1))
+            taken = max(shown, free)
+            free = taken + self.beat_cycles
+        return taken
 
 
 class Store(_Mover):
     """Writes bursts; done when the last response is there."""
 
-    __slots__ = ("addressed", "answered")
+    __slots__ = ("addressed", "answered", "before", "read", "taken")
 
-    def __init__(self, number: int, core: Core, tokens: Tokens, events: list[Event] | None) -> None:
-        super().__init__(number, core, tokens, events)
+    def __init__(self, number: int, core: Core, tokens: Tokens, events: list[Event] | None, dram: Dram) -> None:
+        super().__init__(number, core, tokens, events, dram)
         # Cycle of the present burst's address, and of the last response.
         self.addressed = 0
         self.answered = 0
+        # Cycle of the present burst's last read, and when the last beats were taken: so many may be on their way.
+        self.read = 0
+        self.taken: deque[int] = deque([-1], maxlen=core.scratchpad_read_cycles + 1)
+        self.before = tuple(self.taken)
 
     def start(self, entry: Entry, cycle: int) -> None:
         self.begin(entry, cycle, cycle + MOVE_START, _listed(store_bursts(self.core, entry.values)))
 
     def advance(self) -> None:
         if self.position < len(self.transfers):
-            self.addressed = max(self.open, self.slot())
-            self.next_arrival = self.addressed + STORE_BEAT_CYCLES - 1 + self.transfers[self.position][1]
+            self.addressed = self.dram.passes(AW, max(self.open, self.slot()))
+            self.before = tuple(self.taken)
+            self.next_arrival = self._written(self.transfers[self.position][1])
         else:
             self.close(self.answered + 1)
 
-    def serve(self, dram: Dram) -> None:
+    def _written(self, beats: int, until: int = -1) -> int:
+        """Cycle in which the last beat is taken, the first after ``until``; reads wait while all their room is taken."""
+        taken = self.taken
+        taken[-1] = max(taken[-1], until)
+        first = self.addressed + STORE_BEAT_CYCLES
+        if not self.dram.options.back_pressure and taken[-1] < first:
+            self.read = self.addressed + beats
+            last = first + beats - 1
+            taken.extend(range(max(first, last - taken.maxlen + 1), last + 1))
+            return last
+        self.read = self.addressed
+        for _ in range(beats):
+            self.read = max(self.read, taken[0] if len(taken) == taken.maxlen else 0) + 1
+            taken.append(self.dram.passes(W, max(self.read + STORE_BEAT_CYCLES - 1, taken[-1] + 1)))
+        return taken[-1]
+
+    def serve(self) -> bool:
         address, beats, _ = self.transfers[self.position]
+        dram = self.dram
         assert self.next_arrival is not None
-        # Beats follow those of another core's burst that came before.
-        dram.written_until = max(self.next_arrival, dram.written_until + beats)
+        if dram.written_until > self.taken[-1] - beats and dram.written_until > max(self.before):
+            # Beats follow those of another core's burst that came before.
+            self.taken = deque(self.before, self.taken.maxlen)
+            self.before = (*self.before[:-1], dram.written_until)
+            self.next_arrival = self._written(beats, dram.written_until)
+            return False
+        dram.written_until = self.next_arrival
         _, free = dram.serve(dram.written_until, beats, address, True)
         self.beats += beats
-        self.answered = max(dram.response(free), self.answered + 1)
+        self.answered = dram.passes(B, max(dram.response(free), self.answered + 1))
         self.slots.append(self.answered)
-        self.open = self.addressed + beats + 1
+        self.open = self.read + 1
         self.position += 1
         self.advance()
+        return True

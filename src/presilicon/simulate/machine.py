@@ -41,14 +41,14 @@ class Run:
 class _CoreRun:
     """One core during a run."""
 
-    def __init__(self, core: Core, program: Program, state: State, *, events: bool, values: bool) -> None:
+    def __init__(self, core: Core, program: Program, state: State, dram: Dram, *, events: bool, values: bool) -> None:
         self.core = core
         self.state = state
         self.values = values
         self.tokens = Tokens()
         self.events: list[Event] | None = [] if events else None
-        self.load = Load(0, core, self.tokens, self.events, state)
-        self.store = Store(1, core, self.tokens, self.events)
+        self.load = Load(0, core, self.tokens, self.events, dram, state)
+        self.store = Store(1, core, self.tokens, self.events, dram)
         self.matmul = Matmul(2, core, self.tokens, self.events)
         self.vector = Vector(3, core, self.tokens, self.events, state)
         self.engines: list[Engine] = [self.load, self.store, self.matmul, self.vector]
@@ -94,6 +94,7 @@ def run(
         raise IsaError(f"{len(programs)} programs for {core.cores} cores", code=2)
     each = [arguments or {}] * core.cores if arguments is None or isinstance(arguments, Mapping) else list(arguments)
     memory = programs[0].memory() if dram is None else dram
+    shared = Dram(options or DramOptions())
     cores = []
     for one, given in zip(programs, each, strict=True):
         if one.core_digest != core.digest():
@@ -101,9 +102,8 @@ def run(
         state = State(core, memory, values=values)
         for register, value in given.items():
             state.scalars[register] = value & ((1 << 40) - 1)
-        cores.append(_CoreRun(core, one, state, events=events, values=values))
-    shared = Dram(options or DramOptions())
-    _loop(cores, shared, max_cycles, progress)
+        cores.append(_CoreRun(core, one, state, shared, events=events, values=values))
+    _loop(cores, max_cycles, progress)
     halted = tuple(c.sequencer.halted or 0 for c in cores)
     busy = {name: sum(c.engines[i].busy_cycles for c in cores) for i, name in enumerate(ENGINES[:4])}
     return Run(
@@ -119,34 +119,42 @@ def run(
     )
 
 
-def _loop(cores: list[_CoreRun], dram: Dram, max_cycles: int, progress: Callable[[int], None] | None) -> None:
+def _loop(cores: list[_CoreRun], max_cycles: int, progress: Callable[[int], None] | None) -> None:
     """Serves bursts in order of time until every core has halted."""
     stale = list(cores)
     served = 0
+    # Whose burst was served last, of loads and of stores: of two that come in one cycle the other's is next.
+    last = [len(cores) - 1, len(cores) - 1]
     while True:
         for one in stale:
             one.advance()
+        stale = []
         if _released(cores):
             stale = cores
             continue
         best: tuple[int, int, int] | None = None
         for number, one in enumerate(cores):
             for kind, engine in enumerate((one.load, one.store)):
-                if engine.next_arrival is not None and (best is None or (engine.next_arrival, kind, number) < best):
-                    best = (engine.next_arrival, kind, number)
+                if engine.next_arrival is not None:
+                    turn = (number - last[kind] - 1) % len(cores)
+                    if best is None or (engine.next_arrival, kind, turn) < best:
+                        best = (engine.next_arrival, kind, turn)
         if best is None:
             break
         if best[0] > max_cycles:
             raise IsaError(f"not finished after {max_cycles} cycles", code=11)
-        one = cores[best[2]]
+        number = (best[2] + last[best[1]] + 1) % len(cores)
+        one = cores[number]
         engine = one.store if best[1] else one.load
-        engine.serve(dram)
+        if not engine.serve():
+            continue
+        last[best[1]] = number
         # Bursts of one instruction follow one another while nobody else comes before them.
         while engine.next_arrival is not None and len(cores) == 1:
             other = one.load.next_arrival if best[1] else one.store.next_arrival
             if other is not None and (other, 1 - best[1]) < (engine.next_arrival, best[1]):
                 break
-            engine.serve(dram)
+            engine.serve()
         stale = [one]
         served += 1
         if progress is not None and served % 256 == 0:
