@@ -133,18 +133,21 @@ class _Maker:
         )
 
     def store(self, out: int) -> Instruction:
-        counts = [self._pick(1, 5), self._pick(1, 2), self._pick(1, 2)]
-        rows = counts[0] * counts[1] * counts[2]
+        n1, n2, n3 = self._pick(1, 5), self._pick(1, 2), self._pick(1, 2)
+        rows = n1 * n2 * n3
         run = self._pick(1, min(150, self.window // rows))
         pitch = self._pick(run, self.window // rows)
-        # Rows may lie over one another: the later one counts. All of them are within 4,000 bytes of the first.
-        strides = [self._pick(-600, 600), self._pick(-900, 900), self._pick(-500, 500)]
         return store(
             dram=out + self._pick(3900, 4100),
             spad=self.place((rows - 1) * pitch + run),
-            **{f"n{i}": count for i, count in enumerate(counts, 1)},
-            **{f"stride{i}": stride for i, stride in enumerate(strides, 1)},
+            n1=n1,
+            n2=n2,
+            n3=n3,
             run=run,
+            # Rows may lie over one another: the later one counts. All of them are within 4,000 bytes of the first.
+            stride1=self._pick(-600, 600),
+            stride2=self._pick(-900, 900),
+            stride3=self._pick(-500, 500),
             pitch=pitch,
         )
 

@@ -17,7 +17,9 @@ def in_order(state: State, program: Program, visit: Callable[[Executed], None] |
     What must come out of a program that orders its engines well. IsaError where an instruction cannot be executed.
     """
     instructions = link(program.instructions, state.core, program.address)
-    pc, loops = 0, []
+    pc = 0
+    # First instruction of each open loop, and how often it is still to run.
+    loops: list[list[int]] = []
     while True:
         item = instructions[pc]
         fields = item.resolve(state.scalars)

@@ -344,7 +344,7 @@ class Load(_Mover):
 class Store(_Mover):
     """Writes bursts; done when the last response is there."""
 
-    __slots__ = ("addressed", "answered", "before", "read", "taken")
+    __slots__ = ("addressed", "answered", "before", "flying", "read", "taken")
 
     def __init__(self, number: int, core: Core, tokens: Tokens, events: list[Event] | None, dram: Dram) -> None:
         super().__init__(number, core, tokens, events, dram)
@@ -353,7 +353,8 @@ class Store(_Mover):
         self.answered = 0
         # Cycle of the present burst's last read, and when the last beats were taken: so many may be on their way.
         self.read = 0
-        self.taken: deque[int] = deque([-1], maxlen=core.scratchpad_read_cycles + 1)
+        self.flying = core.scratchpad_read_cycles + 1
+        self.taken: deque[int] = deque([-1], maxlen=self.flying)
         self.before = tuple(self.taken)
 
     def start(self, entry: Entry, cycle: int) -> None:
@@ -375,11 +376,11 @@ class Store(_Mover):
         if not self.dram.options.back_pressure and taken[-1] < first:
             self.read = self.addressed + beats
             last = first + beats - 1
-            taken.extend(range(max(first, last - taken.maxlen + 1), last + 1))
+            taken.extend(range(max(first, last - self.flying + 1), last + 1))
             return last
         self.read = self.addressed
         for _ in range(beats):
-            self.read = max(self.read, taken[0] if len(taken) == taken.maxlen else 0) + 1
+            self.read = max(self.read, taken[0] if len(taken) == self.flying else 0) + 1
             taken.append(self.dram.passes(W, max(self.read + STORE_BEAT_CYCLES - 1, taken[-1] + 1)))
         return taken[-1]
 
@@ -389,7 +390,7 @@ class Store(_Mover):
         assert self.next_arrival is not None
         if dram.written_until > self.taken[-1] - beats and dram.written_until > max(self.before):
             # Beats follow those of another core's burst that came before.
-            self.taken = deque(self.before, self.taken.maxlen)
+            self.taken = deque(self.before, self.flying)
             self.before = (*self.before[:-1], dram.written_until)
             self.next_arrival = self._written(beats, dram.written_until)
             return False
