@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from presilicon.compiler.corpus import Case
 from presilicon.dram import DramOptions
+from presilicon.flow import different
 from presilicon.isa import INSTRUCTION_BYTES, Program, State
 from presilicon.isa.corners import corners
 from presilicon.isa.in_order import in_order
@@ -67,19 +68,6 @@ def outputs(program: Program, memory: NDArray[np.uint8]) -> dict[str, NDArray[np
         for region in program.regions
         if region.kind == "output"
     }
-
-
-def different(left: Arrays, right: Arrays) -> int:
-    """Bytes that differ between two sets of arrays of the same names and shapes."""
-    return sum(
-        int(
-            np.count_nonzero(
-                np.ascontiguousarray(value).reshape(-1).view(np.uint8)
-                != np.ascontiguousarray(right[name]).reshape(-1).view(np.uint8)
-            )
-        )
-        for name, value in left.items()
-    )
 
 
 def simulate(case: Case, core: Core, options: DramOptions | None = None) -> tuple[Run, dict[str, NDArray[np.generic]]]:
