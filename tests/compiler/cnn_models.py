@@ -86,7 +86,7 @@ class Builder:
 
 
 def resnet(depth: int, *, image: int = 224, width: int = 64, classes: int = 1000, seed: int = 0) -> onnx.ModelProto:
-    """ResNet-18 or -50: input ``x`` (1, 3, image, image), output ``logits`` (1, classes); ``width`` channels in the first stage."""
+    """ResNet-18 or -50: ``x`` (1, 3, image, image) to ``logits`` (1, classes); ``width`` channels in the first stage."""
     b = Builder(seed)
     expansion = 4 if depth == 50 else 1
     y = b.node("Relu", b.convolution("x", 3, width, 7, 2))

@@ -1,4 +1,4 @@
-"""A convolution's windows read in place from a padded image in the scratchpad: bands of it, blocks of k, weights in their order.
+"""A convolution's windows read in place from a padded image in the scratchpad: its bands, blocks of k, order of weights.
 
 The image lies in the scratchpad as it does in DRAM, pixels x channels, with its padding. A kernel row of a window is then one
 run of bytes, and a matmul's nest goes through kernel rows (k1), blocks of that run (kb), columns (m0) and rows (m1) of the
@@ -79,7 +79,7 @@ class Part:
 
 def column_blocks(core: Core, step: Convolution) -> tuple[ColumnBlock, ...]:
     """Blocks of array_cols output columns of a convolution, each with the cheaper way through its windows."""
-    kernel_h, kernel_w = step.kernel
+    kernel_w = step.kernel[1]
     per_in, per_out = step.channels // step.groups, step.out_channels // step.groups
     found = []
     for first in range(0, step.out_channels, core.cols):
@@ -102,10 +102,7 @@ def parts(core: Core, step: Convolution, block: ColumnBlock, pitch: int, most_ti
     kernel_h, kernel_w = step.kernel
     down, along = step.dilation[0] * pitch, step.dilation[1] * step.channels
     tail = block.run - (block.kb - 1) * core.rows
-    if block.by_rows:
-        nests = [(0, kernel_h, down)]
-    else:
-        nests = [(y * down, kernel_w, along) for y in range(kernel_h)]
+    nests = [(0, kernel_h, down)] if block.by_rows else [(y * down, kernel_w, along) for y in range(kernel_h)]
     tile = 0
     for start, count, stride in nests:
         together = most_tiles // block.kb
@@ -124,7 +121,7 @@ def parts(core: Core, step: Convolution, block: ColumnBlock, pitch: int, most_ti
 
 
 def pack_weights(core: Core, step: Convolution, weights: NDArray[np.int8]) -> NDArray[np.uint8]:
-    """Constant weights of a convolution as the array takes them: for each block of columns its tiles, in the order of `parts`."""
+    """Weights of a convolution as the array takes them: for each block of columns its tiles, in the order of `parts`."""
     kernel_h, kernel_w = step.kernel
     per_in, per_out = step.channels // step.groups, step.out_channels // step.groups
     tall = core.weight_words * core.weight_rows_per_cycle
