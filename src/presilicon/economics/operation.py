@@ -6,32 +6,18 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 
 from presilicon.chip import Price
+from presilicon.economics.quantity import Quantity, text
 from presilicon.errors import WorkloadError
 
 HOURS_PER_YEAR = 8766.0
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
-    """A sourced quantity with its range."""
-
-    value: float
-    low: float
-    high: float
-    unit: str
-    source: str
-    date: str
-    confidence: str
-
-
 @cache
-def quantities() -> Mapping[str, Share]:
+def quantities() -> Mapping[str, Quantity]:
     """Every quantity of data/technology/operation.toml by name."""
-    text = (resources.files("presilicon") / "data" / "technology" / "operation.toml").read_text(encoding="utf-8")
-    return {name: Share(**table) for name, table in tomllib.loads(text).items() if isinstance(table, dict)}
+    return {name: Quantity(**told) for name, told in tomllib.loads(text("operation.toml")).items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
