@@ -11,11 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from presilicon.errors import CheckError
-from presilicon.isa import Instruction, Kernel, Uop
+from presilicon.isa import Instruction, Kernel, Uop, sync
 from presilicon.isa.footprint import Box, footprint
 from presilicon.isa.products import sums_are_written
 from presilicon.template import ENGINES, Core
 
+# What an engine reads and what it writes.
+Touches = tuple[Sequence[Box], Sequence[Box]]
 # Accesses remembered one by one for each memory, engine and direction; older ones are put together into one box.
 REMEMBERED = 48
 
@@ -77,27 +79,69 @@ class Emitter:
         fields = instruction.resolve(self.registers)
         uops = self.kernels[fields["kernel"]] if instruction.op == "vector" else ()
         reads, writes = footprint(self.core, instruction.op, fields, uops)
+        ports = self._ports_of(instruction.op, reads, False) | self._ports_of(instruction.op, writes, True)
+        self._order(engine, number, self._needs(engine, reads, writes, ports))
+        self._order_itself(engine, number, fields, reads)
+        self._items.append(instruction)
+        self._remember(engine, number, reads, writes, ports)
+        return number
+
+    def block(self, instructions: Sequence[Instruction], touches: Mapping[str, Touches]) -> None:
+        """Adds instructions that order themselves, such as loops over a count that only the run knows.
+
+        Their waits and signals stay: they must be balanced among themselves, however often the loops run. ``touches`` says
+        for each of their engines all that it reads and writes. What came before is ordered at one ``sync`` an engine in
+        front, what comes later refers to one behind.
+        """
+        own = {(item.engine, target) for item in instructions for target in item.signal}
+        behind = {engine: self._clock[engine][engine] for engine in touches}
+        for engine, (reads, writes) in touches.items():
+            needs = self._needs(engine, reads, writes, self._block_ports(reads, writes))
+            # Tokens are told apart by their order alone: none from before may be taken in the block or behind it.
+            for source in [source for source, target in own if target == engine]:
+                needs[source] = max(needs.get(source, -1), behind[source])
+            self._sync(engine, needs)
+        for item in instructions:
+            self._items.append(item)
+            self._waits.append(set(item.wait))
+            self._signals.append(set(item.signal))
+            self._clocks.append({})
+        for engine, (reads, writes) in touches.items():
+            number = self._sync(engine, {})
+            self._remember(engine, number, reads, writes, self._block_ports(reads, writes))
+            if engine == "matmul":
+                self._matmul = number, {}, set()
+
+    def _sync(self, engine: str, needs: Mapping[str, int]) -> int:
+        """A sync with the waits that ``needs`` asks for; its number."""
+        number = len(self._items)
+        self._order(engine, number, needs)
+        self._items.append(sync(engine))
+        return number
+
+    def _needs(self, engine: str, reads: Sequence[Box], writes: Sequence[Box], ports: set[tuple[int, bool]]) -> dict[str, int]:
+        """The latest instruction of each other engine that must be done before these accesses."""
         needs: dict[str, int] = {}
         for box in reads:
             self._conflicts(self._writes, box, engine, needs)
         for box in writes:
             self._conflicts(self._writes, box, engine, needs)
             self._conflicts(self._reads, box, engine, needs)
-        ports = self._ports_of(instruction.op, reads, False) | self._ports_of(instruction.op, writes, True)
         for bank, writing in ports:
             for other in ENGINES:
                 if other != engine:
                     latest = self._ports.get((bank, other, writing), -1)
                     needs[other] = max(needs.get(other, -1), latest)
-        self._order(engine, number, needs)
-        self._order_itself(engine, number, fields, reads)
-        self._items.append(instruction)
+        return needs
+
+    def _remember(
+        self, engine: str, number: int, reads: Sequence[Box], writes: Sequence[Box], ports: set[tuple[int, bool]]
+    ) -> None:
         for table, boxes in ((self._reads, reads), (self._writes, writes)):
             for box in boxes:
                 table.setdefault((box.memory, engine), _Accesses()).add(box, number)
         for bank, writing in ports:
             self._ports[bank, engine, writing] = number
-        return number
 
     def _conflicts(self, table: dict[tuple[str, str], _Accesses], box: Box, engine: str, needs: dict[str, int]) -> None:
         for other in ENGINES[:4]:
@@ -139,9 +183,15 @@ class Emitter:
         own = [self._banks(box) for box in boxes if box.memory == "scratchpad"]
         if op == "matmul" and not writing and own[0] & set().union(*own[1:]):
             raise CheckError("the moving and the stationary operand of a matmul lie in one scratchpad bank")
-        # Accumulator banks have one read port each; the matmul reads its own to add to it.
-        banks = {-1 - int(box.memory[-1]) for box in boxes if box.memory.startswith("accumulator")}
-        return {(bank, writing) for bank in set().union(*own, banks)}
+        return {(bank, writing) for bank in self._ports_in(boxes)}
+
+    def _block_ports(self, reads: Sequence[Box], writes: Sequence[Box]) -> set[tuple[int, bool]]:
+        return {(bank, writing) for boxes, writing in ((reads, False), (writes, True)) for bank in self._ports_in(boxes)}
+
+    def _ports_in(self, boxes: Sequence[Box]) -> set[int]:
+        """Banks of the scratchpad, and -1 and -2 for those of the accumulators: the matmul reads its own to add to it."""
+        found = {-1 - int(box.memory[-1]) for box in boxes if box.memory.startswith("accumulator")}
+        return found.union(*(self._banks(box) for box in boxes if box.memory == "scratchpad"))
 
     def _order(self, engine: str, number: int, needs: Mapping[str, int]) -> None:
         clock = self._clock[engine]
