@@ -1,5 +1,5 @@
-"""What running chips costs: capital, electricity, cooling, rent."""
+"""What chips cost: to make, block by block, and to run: capital, electricity, cooling, rent."""
 
-from presilicon.economics.operation import Operation, defaults, usd_per_hour
+from presilicon.economics.operation import Operation, defaults, owned_usd_per_hour, usd_per_hour, usd_per_million_tokens
 
-__all__ = ["Operation", "defaults", "usd_per_hour"]
+__all__ = ["Operation", "defaults", "owned_usd_per_hour", "usd_per_hour", "usd_per_million_tokens"]

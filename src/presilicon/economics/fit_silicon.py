@@ -77,7 +77,7 @@ def left_out(on: Sequence[Die]) -> dict[str, float]:
     return found
 
 
-def written(constants: Mapping[str, float], on: Sequence[Die]) -> str:
+def written(constants: Mapping[str, float], on: Sequence[Die], without: Mapping[str, float]) -> str:
     """silicon.toml."""
     head = [
         "# Constants of presilicon.economics.silicon, written by `python -m presilicon.economics.fit_silicon`.",
@@ -85,7 +85,9 @@ def written(constants: Mapping[str, float], on: Sequence[Die]) -> str:
         "# um2 and mm2 are at 7 nm; an uncore share is control, on-chip network and white space over matrix, vector and SRAM.",
         "[constants]",
     ]
-    return "\n".join([*head, *(f"{name} = {value:g}" for name, value in constants.items())]) + "\n"
+    body = [f"{name} = {value:g}" for name, value in constants.items()]
+    tail = ["", "# Modelled over published area, less one, by constants fitted on the other dies.", "[left_out]"]
+    return "\n".join([*head, *body, *tail, *(f"{name} = {error:.4f}" for name, error in without.items())]) + "\n"
 
 
 def main() -> int:
@@ -93,8 +95,8 @@ def main() -> int:
     on = [die for die in dies() if die.fitted]
     constants = fit(on)
     path = Path(__file__).resolve().parent.parent / "data" / "technology" / "silicon.toml"
-    path.write_text(written(constants, on), encoding="utf-8")
     without, judged = left_out(on), []
+    path.write_text(written(constants, on, without), encoding="utf-8")
     for die in dies():
         off = float(die_area(die.spec, constants).total_mm2) / die.area_mm2 - 1.0
         other = f"{100 * without[die.name]:+7.1f} % left out" if die.fitted else "judged"

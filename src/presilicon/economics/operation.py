@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
+import numpy as np
+
 from presilicon.chip import Price
-from presilicon.economics.quantity import Quantity, text
+from presilicon.economics.quantity import Quantity, Real, text
 from presilicon.errors import WorkloadError
 
 HOURS_PER_YEAR = 8766.0
@@ -60,19 +62,30 @@ def defaults(years: float | None = None, usd_per_kwh: float | None = None, pue: 
     )
 
 
+def owned_usd_per_hour(purchase_usd: Real, power_w: Real, chips: Real, operation: Operation) -> Real:
+    """Cost of an hour of ``chips`` bought chips drawing ``power_w`` together; arrays broadcast.
+
+    (Chip + its share of the server, never less than a slot costs) / (years x hours) over the utilization, as idle hours are
+    paid for by the busy ones, + card power x (1 + host) x PUE x price of energy. What idle chips draw is left out.
+    """
+    o = operation
+    server_usd = np.maximum(purchase_usd * o.server_price_share, o.least_server_usd)
+    capital = (purchase_usd + server_usd) * chips / (o.years * HOURS_PER_YEAR)
+    return capital / o.utilization + power_w * (1.0 + o.host_power_share) * o.pue * o.usd_per_kwh / 1e3
+
+
 def usd_per_hour(price: Price, power_w: float, chips: float, operation: Operation) -> tuple[float | None, str]:
     """Cost of an hour of ``chips`` chips drawing ``power_w`` together, and what it rests on: purchase, rent, or nothing.
 
-    Bought: (chip + its share of the server, never less than a slot costs) / (years x hours) over the utilization, as idle hours
-    are paid for by the busy ones, + card power x (1 + host) x PUE x price of energy. Rented: the rent, which holds all of that,
-    over the utilization. What idle chips draw is left out.
+    Bought: ``owned_usd_per_hour``. Rented: the rent, which holds all of that, over the utilization.
     """
-    o = operation
     if price.purchase_usd is not None:
-        server_usd = max(price.purchase_usd * o.server_price_share, o.least_server_usd)
-        capital = (price.purchase_usd + server_usd) * chips / (o.years * HOURS_PER_YEAR)
-        energy = power_w * (1.0 + o.host_power_share) * o.pue * o.usd_per_kwh / 1e3
-        return capital / o.utilization + energy, "purchase"
+        return float(owned_usd_per_hour(price.purchase_usd, power_w, chips, operation)), "purchase"
     if price.rent_usd_per_hour is not None:
-        return price.rent_usd_per_hour * chips / o.utilization, "rent"
+        return price.rent_usd_per_hour * chips / operation.utilization, "rent"
     return None, ""
+
+
+def usd_per_million_tokens(usd_per_hour: Real, tokens_per_s: Real) -> Real:
+    """Cost of a million tokens from that of an hour in which ``tokens_per_s`` are made."""
+    return usd_per_hour / (tokens_per_s * 3600.0) * 1e6

@@ -20,6 +20,7 @@ from presilicon.economics.quantity import Real, text
 from presilicon.errors import ChipError
 
 NOTE = "Arithmetic on published parameters, not legal advice."
+_DENSITIES = (0.0, 1.6, 3.2, 5.92)  # one in each band of the rules
 _BITS = {"tf32": 32, "mxfp8": 8, "mxfp6": 6, "fp64": 64}
 
 
@@ -77,16 +78,15 @@ def paragraph(tpp: float, density: float, datacenter: bool = True) -> str:
 def classify(tpp: float, area_mm2: float | None, datacenter: bool = True, dram_bytes_per_s: float | None = None) -> PolicyClass:
     """The class of a chip by its TPP and the area of its logic dies, HBM and other memory left out.
 
-    With the area unknown the smallest and the largest possible density are tried. Non-datacentre chips are controlled from
-    4,800 only and may go under a licence exception.
+    With the area unknown every band of density is tried, and the strictest paragraph told. Chips that are not for
+    data centres are controlled from 4,800 only and may go under a licence exception.
     """
     known = rules()
-    if area_mm2:
-        names = {paragraph(tpp, tpp / area_mm2, datacenter)}
-    else:
-        names = {paragraph(tpp, density, datacenter) for density in (0.0, 2.0, 4.0, 100.0)}
-    name = sorted(names)[-1] if area_mm2 else min((n for n in names if n), default="") if len(names) > 1 else names.pop()
-    certain = bool(area_mm2) or len({paragraph(tpp, d, datacenter) for d in (0.0, 2.0, 4.0, 100.0)}) == 1
+    densities = (tpp / area_mm2,) if area_mm2 else _DENSITIES
+    names = [paragraph(tpp, density, datacenter) for density in densities]
+    order = [one["name"] for one in known["paragraph"]] + [known["consumer"]["name"]]
+    name = min((one for one in names if one), key=order.index, default="")
+    certain = len(set(names)) == 1
     licence = known["licence"][name or "none"]
     note = "" if certain else "the die's area is not published: the strictest paragraph that its performance allows"
     review = known["review"]

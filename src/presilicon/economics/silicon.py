@@ -99,6 +99,12 @@ def fitted() -> Mapping[str, float]:
     return {name: float(value) for name, value in tomllib.loads(text("silicon.toml"))["constants"].items()}
 
 
+@cache
+def area_spread() -> float:
+    """Root mean square of the logarithm of modelled over published area, of dies by constants fitted on the others."""
+    return float(np.sqrt(np.mean(np.square(np.log1p(list(tomllib.loads(text("silicon.toml"))["left_out"].values()))))))
+
+
 def mac_ratio(number_format: str, constants: Mapping[str, float] | None = None) -> float:
     """Area of a MAC of a format over that of an int8 one; ChipError where no figure is known."""
     wide = (fitted() if constants is None else constants)["wide_mac_ratio"]
