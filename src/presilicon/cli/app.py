@@ -22,6 +22,7 @@ COMMANDS = (
     "capacity",
     "bench",
     "serve",
+    "studio",
     "check",
     "rtl",
     "synth",

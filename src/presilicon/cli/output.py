@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from presilicon.files import clean
 
 if TYPE_CHECKING:
     from presilicon.errors import PresiliconError
 
 WIDTH = 100
 """Columns of a table at most."""
-
-
-def clean(value: Any) -> Any:
-    """``value`` as JSON knows it: NaN and infinities as None, arrays as lists, keys as texts."""
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(k): clean(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [clean(v) for v in value]
-    if value is None or isinstance(value, str | bool | int):
-        return value
-    return str(value)
 
 
 def print_json(command: str, values: Mapping[str, Any]) -> None:

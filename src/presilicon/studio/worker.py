@@ -1,0 +1,113 @@
+"""One job in a process of its own: ``python -m presilicon.studio.worker`` in the job's folder.
+
+Reads job.json, writes latest.json whenever there is news and end.json at the end; ends when its standard input does, because
+then the studio is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from presilicon.chip import Chip, load, parse
+from presilicon.errors import PresiliconError, WorkloadError
+from presilicon.files import clean, write_whole
+from presilicon.frontend import load as load_model
+from presilicon.frontend.language import LanguageModel
+from presilicon.replay import Distribution, Fleet, deploy, run
+from presilicon.replay.results import write_results
+from presilicon.replay.workload import Workload
+
+TOLD_S = 0.25
+"""Least time between two writings of latest.json."""
+QUANTILES = 201
+
+
+def _write(name: str, value: Mapping[str, Any]) -> None:
+    write_whole(name, json.dumps(clean(value), allow_nan=False))
+
+
+def _chip(about: Mapping[str, Any]) -> Chip:
+    text = about.get("chip_toml")
+    return parse(text, "the chip") if text else load(about["chip"])
+
+
+def _workload(about: Mapping[str, Any]) -> Workload:
+    """The trace that was dropped, or arrivals at random with fixed lengths."""
+    promised: dict[str, Any] = {"requests": about.get("requests"), "ttft_s": about.get("ttft_s"), "tpot_s": about.get("tpot_s")}
+    if "trace_file" in about:
+        return Workload(trace=about["trace_file"], speed=about.get("speed", 1.0), **promised)
+    lengths = (Distribution("fixed", float(about[name])) for name in ("input_tokens", "output_tokens"))
+    return Workload(input_tokens=next(lengths), output_tokens=next(lengths), rate_per_s=about.get("rate_per_s"), **promised)
+
+
+def replay(about: Mapping[str, Any]) -> None:
+    """A trace, or random arrivals, served by chips; the report, its distributions, and what happened over time."""
+    model = load_model(about["model"])
+    if not isinstance(model, LanguageModel):
+        raise WorkloadError("it generates no tokens", where=model.name, hint="a language model")
+    workload = _workload(about)
+    requests = workload.load(about.get("seed", 0))
+    assert isinstance(requests, list)
+    mean = [max(1, round(sum(getattr(r, n) for r in requests) / len(requests))) for n in ("input_tokens", "output_tokens")]
+    deployment = deploy(
+        model, _chip(about), chips=about.get("chips", 1), weights=about.get("weights"), activations=about.get("activations"),
+        kv_cache=about.get("kv_cache"), input_tokens=mean[0], output_tokens=mean[1],
+    )  # fmt: skip
+    last = 0.0
+
+    def told(done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last > TOLD_S:
+            last = time.monotonic()
+            _write("latest.json", {"done": done, "total": total})
+
+    report = run(Fleet(deployment=deployment, replicas=about.get("replicas", 1)), requests, slo=workload.slo, progress=told)
+    write_results("results", report)
+    shares = np.linspace(0.0, 1.0, QUANTILES)
+    served = {name: report.records[name] for name in ("ttft_s", "tpot_s", "e2e_s")}
+    quantiles = {name: np.quantile(v, shares) for name, values in served.items() if len(v := values[np.isfinite(values)])}
+    timeline = dict(report.timeline)
+    _write(
+        "latest.json",
+        {
+            "done": len(requests),
+            "total": len(requests),
+            "report": report.to_json(),
+            "quantiles": quantiles,
+            "timeline": timeline,
+        },
+    )
+
+
+KINDS = {"replay": replay}
+
+
+def _end_with_the_studio() -> None:
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
+def main() -> int:
+    """Do the job of this folder; the exit code is that of the command line for the same failure."""
+    threading.Thread(target=_end_with_the_studio, daemon=True).start()
+    about = json.loads(Path("job.json").read_text(encoding="utf-8"))
+    try:
+        KINDS[about["kind"]](about)
+    except PresiliconError as error:
+        _write("end.json", {"state": "failed", "error": {"message": error.message, "where": error.where, "hint": error.hint}})
+        return error.exit_code
+    _write("end.json", {"state": "done"})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
