@@ -12,21 +12,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from presilicon.compiler.convolution import block_tiles, column_blocks, pack_weights, parts, weight_bytes
 from presilicon.compiler.meaning import reference
 from presilicon.compiler.steps import Binding, Convolution, Lowered, Tensor
 from presilicon.compiler.vectors import ONE, Loop, Output, Sum, VectorProgram, product
-from presilicon.compiler.windows import (
-    bands,
-    block_tiles,
-    column_blocks,
-    image_bytes,
-    image_loads,
-    image_size,
-    pack_weights,
-    parts,
-    tiles_of,
-    weight_bytes,
-)
+from presilicon.compiler.windows import Windows, bands, edge_loads, image_bytes, image_loads, image_size, tiles_of
 from presilicon.errors import CapacityError
 from presilicon.isa import State, execute, load, matmul
 from presilicon.template import Core
@@ -160,13 +150,13 @@ def on_core(core: Core, case: Case, most_bytes: int, most_tiles: int) -> NDArray
     state = State(core, np.concatenate([case.x.reshape(-1).view(np.uint8), packed]))
     y = np.full((height, width, step.out_channels), -1, np.int32)
     half = core.scratchpad_bytes // 2
-    blocks = column_blocks(core, step)
-    for band in bands(step, min(most_bytes, half), core.accumulator_rows):
-        assert image_bytes(step, band) <= most_bytes
+    blocks, windows = column_blocks(core, step), Windows.of(step)
+    for band in bands(windows, min(most_bytes, half), core.accumulator_rows):
+        assert image_bytes(windows, band) <= most_bytes
         state.spad[:half] = 0x55
-        for one in image_loads(step, band, 0, 0, case.zero_point):
+        for one in image_loads(windows, band, 0, 0, case.zero_point):
             execute(state, one.op, one.resolve([0] * 16))
-        pitch = image_size(step, band)[1]
+        pitch = image_size(windows, band)[1]
         at = weights_at
         for block in blocks:
             load_weights = load(dram=at, spad=half, run=weight_bytes(core, step, block))
@@ -234,11 +224,33 @@ def test_depthwise_takes_a_tile_for_each_tap() -> None:
 def test_window_that_does_not_fit_is_refused_with_both_numbers() -> None:
     step = step_of(height=9, width=9, channels=100, out_channels=8, kernel=(5, 5))
     with pytest.raises(CapacityError, match="2500 bytes does not fit into 2000 bytes"):
-        bands(step, 2000, 64)
+        bands(Windows.of(step), 2000, 64)
 
 
 def test_bands_are_whole_and_even() -> None:
     step = step_of(height=56, width=56, channels=64, out_channels=64, kernel=(3, 3), padding=(1, 1, 1, 1))
-    made = bands(step, 64 << 10, 512)
+    made = bands(Windows.of(step), 64 << 10, 512)
     assert sum(band.rows * band.columns for band in made) == 56 * 56
     assert max(band.rows for band in made) - min(band.rows for band in made) <= 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(cases(), st.integers(600, 4000))
+def test_edges_are_the_image_again(case: Case, most_bytes: int) -> None:
+    step = case.step
+    windows = Windows.of(step)
+    top, left, bottom, right = step.padding
+    image = np.pad(case.x.reshape(step.height, step.width, -1), ((top, bottom), (left, right), (0, 0)), mode="edge")
+    state = State(CORE, case.x.reshape(-1).view(np.uint8))
+    for band in bands(windows, most_bytes, 64):
+        rows, pitch = image_size(windows, band)
+        try:
+            loads = edge_loads(windows, band, 0, 0)
+        except CapacityError:
+            assert top >= step.kernel[0] or left >= step.kernel[1] or bottom >= step.kernel[0] or right >= step.kernel[1]
+            return
+        for one in loads:
+            execute(state, one.op, one.resolve([0] * 16))
+        row, column = band.row * step.stride[0], band.column * step.stride[1]
+        want = image[row : row + rows, column : column + pitch // step.channels]
+        np.testing.assert_array_equal(state.spad[: rows * pitch].view(np.int8), want.reshape(-1))
