@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from presilicon import chip as chips
 from presilicon.chip import Chip
 from presilicon.dtypes import BF16, FP8, INT8, Formats
-from presilicon.economics import Operation, defaults, usd_per_hour
+from presilicon.economics import Operation, defaults, usd_per_hour, usd_per_million_tokens
+from presilicon.economics.policy import policy_class
 from presilicon.errors import ParallelismError, PresiliconError, WorkloadError
 from presilicon.estimate import Load, Machine, machine, pass_cost, stack, steady_cost
 from presilicon.estimate.intervals import interval
@@ -106,9 +107,9 @@ def match(model: LanguageModel | Network, **options: Any) -> Ranking:
     else:
         require_length(model, limits.input_tokens, limits.output_tokens)
         entries = _language_entries(model, ready, limits, operation)
-    return Ranking(
-        model=model.name, limits=_shown(limits), operation=operation, entries=tuple(sorted(entries + blank, key=_order))
-    )
+    policy = {c.name: policy_class(c).to_json() for c in library if c.peak_ops_per_s}
+    ranked = [replace(entry, policy=policy.get(entry.chip)) for entry in sorted(entries + blank, key=_order)]
+    return Ranking(model=model.name, limits=_shown(limits), operation=operation, entries=tuple(ranked))
 
 
 def _shown(limits: Limits) -> dict[str, Any]:
@@ -267,12 +268,11 @@ def _entry(model: LanguageModel, c: Chip, point: _Point | None, reason: str, ope
         return Entry(chip=c.name, reason=reason, evidence=published(model.name, c.name))
     low, high = interval(c.family, "serving tpot")
     hourly, basis = usd_per_hour(c.price, point.power_w, point.parallelism.chips, operation)
-    per_hour = point.tokens_per_s * 3600.0
     return Entry(
         chip=c.name, chips=point.parallelism.chips, fits=True, batch=point.batch, parallelism=str(point.parallelism),
         formats=str(point.formats), tokens_per_s_per_chip=point.per_chip, time_to_first_token_s=point.ttft_s,
         time_per_output_token_s=point.tpot_s, power_w=point.power_w, energy_j_per_token=point.energy_j_per_token,
-        usd_per_million_tokens=None if hourly is None else hourly / per_hour * 1e6,
+        usd_per_million_tokens=None if hourly is None else float(usd_per_million_tokens(hourly, point.tokens_per_s)),
         price_basis=_basis(c, basis), low=point.per_chip / high, high=point.per_chip / low,
         evidence=published(model.name, c.name), terms=_terms(model, c, point, limits),
     )  # fmt: skip
@@ -341,7 +341,7 @@ def _network_entry(model: Network, c: Chip, limits: Limits, operation: Operation
             chip=c.name, chips=1, fits=True, batch=float(batch[at]), parallelism="1", formats=str(formats),
             tokens_per_s_per_chip=float(rate[at]), time_to_first_token_s=float(latency[at]), power_w=float(power[at]),
             energy_j_per_token=float(energy[at] / batch[at]),
-            usd_per_million_tokens=None if hourly is None else hourly / (rate[at] * 3600.0) * 1e6,
+            usd_per_million_tokens=None if hourly is None else float(usd_per_million_tokens(hourly, float(rate[at]))),
             price_basis=_basis(c, basis), low=float(rate[at]) * low, high=float(rate[at]) * high,
             evidence=published(model.name, c.name),
         )  # fmt: skip

@@ -18,6 +18,7 @@ COMMANDS = (
     "chips",
     "estimate",
     "match",
+    "cost",
     "replay",
     "capacity",
     "bench",

@@ -10,6 +10,8 @@ import click
 from presilicon.cli.options import ChipName, amount_option, as_json, count_option, dims, model_argument
 from presilicon.cli.output import print_json, print_table, say
 
+_BASES = {"purchase": "buy", "rent": "rent"}
+
 
 @click.command(name="match", short_help="All chips ranked for a model, by cost per token.")
 @model_argument
@@ -70,7 +72,8 @@ def _print(found: Mapping[str, Any]) -> None:
             si(entry["time_per_output_token_s"], "s"),
             f"{entry['power_w']:.0f}",
             _usd(entry["usd_per_million_tokens"]),
-            str(entry["price_basis"]).partition(" ")[0] or "-",
+            _BASES.get(str(entry["price_basis"]).partition(" ")[0], "-"),
+            _paragraph(entry["policy"]),
         )
         for entry in fitting
     ]
@@ -78,15 +81,23 @@ def _print(found: Mapping[str, Any]) -> None:
         say(f"No chip qualifies for {found['model']}.")
         _print_left_out(found)
         return
-    columns = ("chip", "N", "batch", "weights", "tok/s", "TTFT", "TPOT", "W", "USD/M", "from")
-    print_table(columns, rows, right=tuple(c for c in columns if c not in ("chip", "weights", "from")), fold="chip")
+    columns = ("chip", "N", "batch", "weights", "tok/s", "TTFT", "TPOT", "W", "USD/M", "from", "3A090")
+    print_table(columns, rows, right=tuple(c for c in columns if c not in ("chip", "weights", "from", "3A090")), fold="chip")
     say()
     say(
         "N: chips. tok/s: output tokens per second and chip. W: all chips, hosts left out. USD/M: per million output tokens, "
-        "from the purchase or the rent of the chips. --json has intervals, prices with their sources, and published results."
+        "from the purchase or the rent of the chips. 3A090: paragraph of the US export rules for a data-centre chip (? where its die's "
+        "area is not known well enough), not legal advice: `presilicon cost CHIP`. "
+        "--json has intervals, prices with their sources, and published results."
     )
     _print_evidence(fitting)
     _print_left_out(found)
+
+
+def _paragraph(policy: Mapping[str, Any] | None) -> str:
+    """The paragraph of 3A090 alone."""
+    name = str(policy["eccn"]).removeprefix("3A090.") if policy else ""
+    return name + ("" if policy["certain"] else "?") if policy and name else "-"
 
 
 def _print_left_out(found: Mapping[str, Any]) -> None:

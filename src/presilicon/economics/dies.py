@@ -74,6 +74,14 @@ def die_of(chip: Chip) -> Die | None:
     return next((die for die in dies() if chip.name in die.chips), None)
 
 
+def published_mm2(chip: Chip) -> float | None:
+    """Area of all dies of a chip where it is published, by the chip's own file or by that of its die."""
+    if chip.die_area_mm2:
+        return chip.die_area_mm2 * chip.dies
+    die = die_of(chip)
+    return die.area_mm2 * chip.dies if die else None
+
+
 def missing(chip: Chip) -> tuple[str, ...]:
     """Figures that a die's area needs and the chip leaves blank, with what is taken instead where something can be."""
     blank = []

@@ -7,7 +7,7 @@ not legal advice: the rules also ask how a chip is designed and marketed, where 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -16,8 +16,10 @@ import numpy as np
 
 from presilicon.chip import Chip
 from presilicon.dtypes import FORMATS
-from presilicon.economics.quantity import Real, text
-from presilicon.errors import ChipError
+from presilicon.economics.dies import areas_of, published_mm2
+from presilicon.economics.quantity import Real, node, text
+from presilicon.economics.silicon import area_spread
+from presilicon.errors import ChipError, InputError
 
 NOTE = "Arithmetic on published parameters, not legal advice."
 _DENSITIES = (0.0, 1.6, 3.2, 5.92)  # one in each band of the rules
@@ -43,9 +45,10 @@ def tpp(peak_ops_per_s: Mapping[str, Real]) -> Real:
 
 @dataclass(frozen=True, slots=True)
 class PolicyClass:
-    """The paragraph a chip falls under, and what follows; ``density`` is None where the die's area is not known.
+    """The paragraph a chip falls under, and what follows; ``density`` is None where no area is known.
 
-    ``certain``: whether the paragraph would be the same for any area the die can have.
+    ``eccn`` is "" below all thresholds. ``certain``: every area that the die may have gives the same paragraph; where not, it
+    is the strictest of them.
     """
 
     tpp: float
@@ -53,7 +56,7 @@ class PolicyClass:
     eccn: str
     licence: str
     certain: bool
-    note: str
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The figures by name, with the rule and its date."""
@@ -62,48 +65,62 @@ class PolicyClass:
 
 
 def paragraph(tpp: float, density: float, datacenter: bool = True) -> str:
-    """The paragraph of 3A090 for a chip's figures, "" where none applies."""
-    for one in rules()["paragraph"]:
-        if one["datacenter"] and not datacenter:
-            continue
-        if one["tpp_least"] <= tpp < one.get("tpp_below", np.inf) and one["density_least"] <= density < one.get(
-            "density_below", np.inf
-        ):
+    """The paragraph of 3A090 for a chip's figures, "" where none applies; a chip not for data centres knows one threshold."""
+    known = rules()
+    if not datacenter:
+        return str(known["consumer"]["name"]) if tpp >= known["consumer"]["tpp_least"] else ""
+    for one in known["paragraph"]:
+        strong = one["tpp_least"] <= tpp < one.get("tpp_below", np.inf)
+        dense = one["density_least"] <= density < one.get("density_below", np.inf)
+        if strong and dense:
             return str(one["name"])
-    if not datacenter and tpp >= rules()["consumer"]["tpp_least"]:
-        return str(rules()["consumer"]["name"])
     return ""
 
 
-def classify(tpp: float, area_mm2: float | None, datacenter: bool = True, dram_bytes_per_s: float | None = None) -> PolicyClass:
-    """The class of a chip by its TPP and the area of its logic dies, HBM and other memory left out.
+def classify(
+    tpp: float, areas_mm2: Sequence[float] = (), *, datacenter: bool = True, dram_bytes_per_s: float | None = None
+) -> PolicyClass:
+    """The class of a chip by its TPP and the area of its logic dies, memory left out.
 
-    With the area unknown every band of density is tried, and the strictest paragraph told. Chips that are not for
-    data centres are controlled from 4,800 only and may go under a licence exception.
+    ``areas_mm2``: the area first, then others that it may have instead; none where it is unknown, and then every band of
+    density is tried. ``dram_bytes_per_s`` decides how licences to China and Macau are reviewed.
     """
     known = rules()
-    densities = (tpp / area_mm2,) if area_mm2 else _DENSITIES
+    densities = tuple(tpp / area for area in areas_mm2) or _DENSITIES
     names = [paragraph(tpp, density, datacenter) for density in densities]
     order = [one["name"] for one in known["paragraph"]] + [known["consumer"]["name"]]
     name = min((one for one in names if one), key=order.index, default="")
     certain = len(set(names)) == 1
-    licence = known["licence"][name or "none"]
-    note = "" if certain else "the die's area is not published: the strictest paragraph that its performance allows"
+    notes = [] if certain else ["its area is not published: the strictest paragraph that its performance allows"]
     review = known["review"]
-    if (
-        name.startswith("3A090.a")
-        and dram_bytes_per_s
-        and tpp < review["tpp_below"]
-        and dram_bytes_per_s < review["dram_bytes_per_s_below"]
-    ):
-        note = "; ".join(filter(None, (note, review["note"])))
-    return PolicyClass(tpp, tpp / area_mm2 if area_mm2 else None, name, licence, certain, note)
+    lower = tpp < review["tpp_below"] and (dram_bytes_per_s or np.inf) < review["dram_bytes_per_s_below"]
+    if name.startswith("3A090.a") and lower:
+        notes.append(review["note"])
+    density = densities[0] if areas_mm2 else None
+    return PolicyClass(tpp, density, name, known["licence"][name or "none"], certain, tuple(notes))
 
 
-def policy_class(chip: Chip, area_mm2: float | None = None, datacenter: bool = True) -> PolicyClass:
-    """The class of one chip; ``area_mm2`` (of all its dies) in place of the published area. ChipError where it has no rate."""
+def policy_class(chip: Chip, *, datacenter: bool = True) -> PolicyClass:
+    """The class of one chip by its published area, else by what the area model says and its spread, else by any area.
+
+    Dies of a node with planar transistors do not count as area: their density is none. ChipError where no rate is published.
+    """
     if not chip.peak_ops_per_s:
         raise ChipError("no rate of it is published, so it has no total processing performance", where=chip.name)
-    area = area_mm2 or (chip.die_area_mm2 * chip.dies if chip.die_area_mm2 else None)
     memory = chip.memory.bytes_per_s if chip.memory else None
-    return classify(float(tpp(chip.peak_ops_per_s)), area, datacenter, memory)
+    return classify(float(tpp(chip.peak_ops_per_s)), _areas(chip), datacenter=datacenter, dram_bytes_per_s=memory)
+
+
+def _areas(chip: Chip) -> tuple[float, ...]:
+    """The area of a chip's dies in mm2 (infinite where only planar ones), with the ends of its spread where it is modelled."""
+    try:
+        planar = node(chip.process_node) in rules()["rule"]["planar_nodes"]
+        if planar:
+            return (float("inf"),)
+        if published := published_mm2(chip):
+            return (published,)
+        area = float(areas_of(chip).total_mm2)
+    except InputError:
+        return ()
+    spread = np.exp(area_spread())
+    return area, area / spread, area * spread

@@ -91,7 +91,7 @@ def node(name: str) -> str:
     if found is None:
         known = list(dict.fromkeys(_node_names().values()))
         problem = f"no process node is called {name!r}" if name else "no process node is given"
-        raise InputError(problem, hint=nearest(name, known) or "one of " + ", ".join(known))
+        raise InputError(problem, hint=(nearest(name, known) if name else "") or "one of " + ", ".join(known))
     return found
 
 
