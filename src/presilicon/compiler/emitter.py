@@ -57,8 +57,11 @@ class Emitter:
 
     def __init__(self, core: Core, kernels: Sequence[Kernel] = (), registers: Sequence[int] = ()) -> None:
         self.core = core
-        self.kernels: Mapping[int, tuple[Uop, ...]] = {kernel.start: kernel.uops for kernel in kernels}
+        # What stands in the kernel memory; who loads other kernels changes it.
+        self.kernels: dict[int, tuple[Uop, ...]] = {kernel.start: kernel.uops for kernel in kernels}
         self.registers = list(registers) or [0] * 16
+        # Of the instruction added last: the latest of each other engine that must be done before it.
+        self.needs: dict[str, int] = {}
         self._items: list[Instruction] = []
         self._waits: list[set[str]] = []
         self._signals: list[set[str]] = []
@@ -73,14 +76,21 @@ class Emitter:
         # The matmul before: its number, its fields, and the banks of its moving operand.
         self._matmul: tuple[int, Mapping[str, int], set[int]] = (-1, {}, set())
 
-    def add(self, instruction: Instruction) -> int:
-        """Adds one instruction behind all before it; returns its number."""
+    def add(self, instruction: Instruction, dram: Box | None = None) -> int:
+        """Adds one instruction behind all before it; returns its number.
+
+        ``dram``: all that it may touch there, where its address comes from a register that the program sets.
+        """
         number, engine = len(self._items), instruction.engine
         fields = instruction.resolve(self.registers)
         uops = self.kernels[fields["kernel"]] if instruction.op == "vector" else ()
         reads, writes = footprint(self.core, instruction.op, fields, uops)
+        if dram is not None:
+            reads = [dram if box.memory == "dram" else box for box in reads]
+            writes = [dram if box.memory == "dram" else box for box in writes]
         ports = self._ports_of(instruction.op, reads, False) | self._ports_of(instruction.op, writes, True)
-        self._order(engine, number, self._needs(engine, reads, writes, ports))
+        self.needs = self._needs(engine, reads, writes, ports)
+        self._order(engine, number, self.needs)
         self._order_itself(engine, number, fields, reads)
         self._items.append(instruction)
         self._remember(engine, number, reads, writes, ports)

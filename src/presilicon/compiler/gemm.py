@@ -251,7 +251,8 @@ def gemm(core: Core, m: int, weights: Weights) -> Program:
     k, n = weights.values.shape
     int4 = weights.multipliers is not None
     tiles = plan(core, m, k, n, int4=int4, group_blocks=weights.group_blocks)
-    packed = pack(core, tiles, weights.values, weights.multipliers)
+    chunks = {"chunk_blocks": tiles.chunk_blocks, "group_blocks": tiles.group_blocks}
+    packed = pack(core, weights.values, weights.multipliers, **chunks)
     kernel = requantise(core, 0)
     columns = tiles.n_blocks(core) * core.cols
     parameters = np.zeros((2, columns), np.uint32)
