@@ -69,18 +69,19 @@ class Builder:
         bias = (0.1 * self.rng.standard_normal(n)).astype(np.float32)
         return self.node("Gemm", x, self.constant(weights), self.constant(bias), transB=1)
 
-    def model(self, shape: Sequence[int], output: str, columns: int) -> onnx.ModelProto:
-        """The checked model from input ``x`` of a shape to ``output`` (1, columns), which is renamed to ``logits``."""
+    def model(self, shape: Sequence[int], output: str, columns: int | None) -> onnx.ModelProto:
+        """The checked model from input ``x`` of a shape to the last node's result, named ``logits`` (1, columns)."""
         self.nodes[-1].output[0] = "logits"
         assert self.nodes[-1].name == output
         graph = helper.make_graph(
             self.nodes,
             "cnn",
             [helper.make_tensor_value_info("x", TensorProto.FLOAT, list(shape))],
-            [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [shape[0], columns])],
+            [helper.make_tensor_value_info("logits", TensorProto.FLOAT, columns and [shape[0], columns])],
             self.initializers,
         )
         made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
+        made = onnx.shape_inference.infer_shapes(made)
         onnx.checker.check_model(made)
         return made
 

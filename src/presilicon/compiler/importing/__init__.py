@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from presilicon.compiler.importing.attention import joined
+from presilicon.compiler.importing.convolutions import folded
 from presilicon.compiler.importing.graph import FloatGraph, Node
 from presilicon.compiler.importing.normal import normalised
 from presilicon.compiler.importing.read import graph_of, read_graph
@@ -46,6 +47,7 @@ def _canonical(raw: FloatGraph) -> Imported:
         ("normal form", normalised),
         ("operators from their patterns", rewritten),
         ("attention", lambda graph: joined(raw, graph, reasons)),
+        ("convolutions", folded),
     ):
         graph = change(graph)
         if int(os.environ.get("DEBUG") or 0) >= 2:
