@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from presilicon.cli.output import say
+from presilicon.cli.options import as_json
+from presilicon.cli.output import print_json, say
 
 
 @click.command(name="studio", short_help="A local page: sliders, comparison, search and replay.")
@@ -23,7 +24,8 @@ from presilicon.cli.output import say
     metavar="DIR",
     help="Folder for dropped files, searches and replays.  [default: presilicon-studio]",
 )
-def studio(host: str, port: int, token: str, workspace: str | None) -> None:
+@as_json
+def studio(host: str, port: int, token: str, workspace: str | None, as_json: bool) -> None:
     """Open a page on this machine: a model on a chip that follows the sliders, chips side by side, searches, replays.
 
     \b
@@ -32,7 +34,7 @@ def studio(host: str, port: int, token: str, workspace: str | None) -> None:
     presilicon studio --host 0.0.0.0              reachable by others, with a token
 
     Nothing is asked of any other machine. What is dropped onto the page, and what searches find, is kept in the workspace.
-    Ctrl-C ends it; a search that was running can be resumed the next time.
+    Ctrl-C ends it; a search that was running can be resumed the next time. --json prints the address as one object.
     """
     from presilicon.studio import Studio, Workspace, listen, run, token_for
 
@@ -43,8 +45,12 @@ def studio(host: str, port: int, token: str, workspace: str | None) -> None:
     def tell() -> None:
         address, found = listener.getsockname()[:2]
         shown = f"[{address}]" if ":" in address else address
-        say(f"http://{shown}:{found}/" + (f"?token={known}" if known else ""))
-        say(f"Workspace {kept.folder}; Ctrl-C ends it.")
+        url = f"http://{shown}:{found}/" + (f"?token={known}" if known else "")
+        if as_json:
+            print_json("studio", {"url": url, "workspace": str(kept.folder)})
+        else:
+            say(url)
+            say(f"Workspace {kept.folder}; Ctrl-C ends it.")
         sys.stdout.flush()
 
     run(Studio(kept), listener, host=host, token=known, started=tell)

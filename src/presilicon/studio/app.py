@@ -21,11 +21,11 @@ from presilicon.chip import Chip
 from presilicon.dtypes import FORMATS
 from presilicon.errors import InputError, PresiliconError, WorkloadError
 from presilicon.files import clean
-from presilicon.studio import live
+from presilicon.studio import asked, live
+from presilicon.studio.asked import Asked
 from presilicon.studio.guard import TooLargeError
 from presilicon.studio.job_pictures import pictures
 from presilicon.studio.jobs import Jobs
-from presilicon.studio.live import Asked
 from presilicon.studio.variant import controls, varied
 from presilicon.studio.workspace import Workspace
 from presilicon.view import page_style, style
@@ -49,20 +49,20 @@ class Studio:
         """A chip of the library or one that was dropped; never a path."""
         if name.startswith(KEPT):
             return self.workspace.chip(name.removeprefix(KEPT))
-        return live.library_chip(name)
+        return asked.library_chip(name)
 
-    def chosen(self, asked: Asked) -> Chip:
+    def chosen(self, state: Asked) -> Chip:
         """The chip of a state, its changes applied."""
-        return varied(self.chip(asked.chip), asked.changes)
+        return varied(self.chip(state.chip), state.changes)
 
     def library(self) -> dict[str, Any]:
         """What can be chosen."""
         return {
             "version": __version__,
-            "models": [{"name": m.name, "kind": m.kind, "aliases": list(m.aliases)} for m in live.listed()],
+            "models": [{"name": m.name, "kind": m.kind, "aliases": list(m.aliases)} for m in asked.listed()],
             "chips": [{"name": c.name, "title": c.title or c.name, "blank": list(c.missing())} for c in chips.library()],
             "formats": [name for name in FORMATS if name != "int32"],
-            "most_chips": live.MOST_CHIPS,
+            "most_chips": asked.MOST_CHIPS,
         }
 
     def job(self, about: object) -> str:
@@ -72,14 +72,14 @@ class Studio:
         kind = about.get("kind")
         if kind != "replay":
             raise WorkloadError(f"no job is called {str(kind)[:40]!r}", hint="replay or search")
-        asked = Asked.of(about.get("state", {}))
-        live.model(asked.model)
-        one = self.chosen(asked)
+        state = Asked.of(about.get("state", {}))
+        asked.model(state.model)
+        one = self.chosen(state)
         given: dict[str, Any] = {
-            "kind": "replay", "model": asked.model, "chip": one.name, "chip_toml": one.to_toml(), "chips": asked.chips,
+            "kind": "replay", "model": state.model, "chip": one.name, "chip_toml": one.to_toml(), "chips": state.chips,
             "state": about.get("state", {}),
         }  # fmt: skip
-        given |= {name: value for name in ("weights", "activations", "kv_cache") if (value := getattr(asked, name))}
+        given |= {name: value for name in ("weights", "activations", "kv_cache") if (value := getattr(state, name))}
         for name, least in LEAST.items():
             if about.get(name):
                 value = about[name]
@@ -90,7 +90,7 @@ class Studio:
             path, title = self.workspace.trace(str(about["trace"]))
             given |= {"trace_file": str(path), "trace": about["trace"], "trace_title": title}
         else:
-            given |= {"input_tokens": asked.input_tokens, "output_tokens": asked.output_tokens}
+            given |= {"input_tokens": state.input_tokens, "output_tokens": state.output_tokens}
         return self.jobs.start(given)
 
 
@@ -172,17 +172,17 @@ def _app(studio: Studio) -> FastAPI:
 
     @app.post("/api/estimate")
     async def estimate(request: Request) -> Response:
-        asked = Asked.of(await _body(request))
-        return JSONResponse(clean(await run_in_threadpool(live.answer, asked, studio.chip)))
+        state = Asked.of(await _body(request))
+        return JSONResponse(clean(await run_in_threadpool(live.answer, state, studio.chip)))
 
     @app.post("/api/compare")
     async def compare(request: Request) -> Response:
         body = await _body(request)
-        asked = body if isinstance(body, dict) else {}
-        width = asked.get("width", 640.0)
+        given = body if isinstance(body, dict) else {}
+        width = given.get("width", 640.0)
         if isinstance(width, bool) or not isinstance(width, int | float):
             raise WorkloadError("width is no number")
-        return JSONResponse(clean(await run_in_threadpool(live.compared, asked.get("states"), float(width), studio.chip)))
+        return JSONResponse(clean(await run_in_threadpool(live.compared, given.get("states"), float(width), studio.chip)))
 
     @app.post("/api/chips")
     async def keep_chip(request: Request) -> Response:
@@ -208,7 +208,7 @@ def _app(studio: Studio) -> FastAPI:
     async def job(name: str, width: float = 640.0) -> Response:
         def told() -> dict[str, Any]:
             found = studio.jobs.tell(name)
-            return found | {"pictures": pictures(found, live.fitting(width))}
+            return found | {"pictures": pictures(found, asked.fitting(width))}
 
         return JSONResponse(clean(await run_in_threadpool(told)))
 
@@ -233,7 +233,7 @@ def _app(studio: Studio) -> FastAPI:
     @app.exception_handler(PresiliconError)
     async def refused(_: Request, error: Exception) -> Response:
         assert isinstance(error, PresiliconError)
-        return JSONResponse({"refused": live.told(error)}, 422)
+        return JSONResponse({"refused": asked.told(error)}, 422)
 
     @app.exception_handler(TooLargeError)
     async def too_large(_: Request, error: Exception) -> Response:

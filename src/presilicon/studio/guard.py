@@ -25,7 +25,7 @@ POLICY = (
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """Wraps the application. ``hosts`` are the names it answers to (none: any); ``token`` is asked for where it is not empty."""
+    """Wraps the application. ``hosts`` are the names it answers to (none: any); ``token``, where not empty, is asked for."""
 
     app: ASGIApp
     hosts: tuple[str, ...] = LOOPBACK

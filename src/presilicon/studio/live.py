@@ -1,176 +1,43 @@
-"""What a page asks while a slider moves: one model on one chip, its figures and its pictures."""
+"""What a page shows while a slider moves, and systems side by side: figures and pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from functools import cache, lru_cache
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from presilicon import chip as chips
 from presilicon import view
 from presilicon.chip import Chip
-from presilicon.errors import ModelError, PresiliconError, WorkloadError, nearest
-from presilicon.estimate import Load, machine, report_of, service_cost
-from presilicon.estimate.reporting import best_way, formats_for
-from presilicon.frontend import Listed, catalogue, load
+from presilicon.errors import ChipError, InputError, PresiliconError, WorkloadError
+from presilicon.estimate import Load, machine, service_cost
+from presilicon.estimate.reporting import formats_for
 from presilicon.frontend.language import LanguageModel
-from presilicon.frontend.network import Network
-from presilicon.mapping import Parallelism
 from presilicon.report import EstimateReport
-from presilicon.studio.variant import numbers, varied
+from presilicon.studio.asked import Asked, broken_limits, fitting, model, report_for, told, way_of
+from presilicon.studio.making import Making, making, token_price
 from presilicon.view import Point
 
-TYPICAL = Load(8, 1024, 128)
-"""For this load the way to share a model among chips is chosen, once: it stays while sliders move."""
-MOST_CHIPS = 64
-WIDTHS = (320.0, 1200.0)
 MOST_KINDS = 7
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """A state of the page: model, chip and its changes, load, formats (empty: as published), limits, width of pictures."""
-
-    model: str = "llama-3.1-8b"
-    chip: str = "nvidia-h100-sxm-80gb"
-    changes: Mapping[str, float]
-    chips: int = 1
-    batch: int = 8
-    input_tokens: int = 1024
-    output_tokens: int = 128
-    weights: str = ""
-    activations: str = ""
-    kv_cache: str = ""
-    limits: Mapping[str, float]
-    width: float = 640.0
-
-    @classmethod
-    def of(cls, table: object) -> Asked:
-        """From the JSON of a request; WorkloadError names what cannot be used."""
-        if not isinstance(table, Mapping):
-            raise WorkloadError("not a state of the page", hint="a JSON object")
-        known = {f.name: f for f in fields(cls)}
-        values: dict[str, Any] = {"changes": {}, "limits": {}}
-        for key, value in table.items():
-            if key not in known:
-                raise WorkloadError(f"unknown key {str(key)[:60]!r}", hint=nearest(str(key)[:60], list(known)))
-            kind = str(known[key].type)
-            if "Mapping" in kind:
-                values[key] = numbers(value, key)
-            elif kind == "str":
-                if not isinstance(value, str) or len(value) > 200:
-                    raise WorkloadError(f"{key} is {str(value)[:40]!r}", hint="a text")
-                values[key] = value
-            else:
-                if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= 1e9:
-                    raise WorkloadError(f"{key} is {str(value)[:40]!r}", hint="a number from 1")
-                if kind == "int" and value != int(value):
-                    raise WorkloadError(f"{key} is {value:g}", hint="a whole number")
-                values[key] = int(value) if kind == "int" else float(value)
-        if values.get("chips", 1) > MOST_CHIPS:
-            raise WorkloadError(
-                f"chips is {values['chips']}", hint=f"at most {MOST_CHIPS} here; `presilicon estimate` takes more"
-            )
-        return cls(**values)
-
-
-@cache
-def listed() -> tuple[Listed, ...]:
-    """Every model of the library that can be estimated."""
-    return tuple(one for one in catalogue() if not one.reason)
-
-
-@cache
-def _by_name() -> Mapping[str, str]:
-    return {name.lower(): one.name for one in listed() for name in (one.name, *one.aliases)}
-
-
-@lru_cache(maxsize=64)
-def model(name: str) -> LanguageModel | Network:
-    """A model of the library, and never a path."""
-    known = _by_name().get(name.strip().lower())
-    if known is None:
-        raise ModelError(
-            f"no model of the library is called {name[:80]!r}", hint=nearest(name[:80], [one.name for one in listed()])
-        )
-    return load(known)
-
-
-def library_chip(name: str) -> Chip:
-    """A chip of the library by its name or an alias, and never a path."""
-    if name.strip().lower().endswith(".toml"):
-        raise WorkloadError(f"{name[:80]!r} is not a chip of the library", hint="drop the file onto the page instead")
-    return chips.load(name)
-
-
-@lru_cache(maxsize=256)
-def _way(model_name: str, base: str, count: int, formats: tuple[str, str, str], find: Callable[[str], Chip]) -> Parallelism:
-    found = model(model_name)
-    if count == 1 or isinstance(found, Network):
-        return Parallelism(data=count)
-    given = formats_for(found, *(f or None for f in formats))
-    return best_way(machine(find(base)), found, TYPICAL, given, count)
-
-
-def way_of(asked: Asked, find: Callable[[str], Chip]) -> Parallelism:
-    """How a state's chips share its model."""
-    return _way(asked.model, asked.chip, asked.chips, (asked.weights, asked.activations, asked.kv_cache), find)
-
-
-def report_for(asked: Asked, find: Callable[[str], Chip]) -> tuple[EstimateReport, Chip]:
-    """The estimate of a state, and its chip; errors say which law or limit refuses it. ``find`` gives chips by name."""
-    base = find(asked.chip)
-    one = varied(base, asked.changes)
-    found = model(asked.model)
-    language = isinstance(found, LanguageModel)
-    report = report_of(
-        found,
-        one,
-        parallelism=way_of(asked, find),
-        batch=asked.batch,
-        input_tokens=asked.input_tokens if language else None,
-        output_tokens=asked.output_tokens if language else None,
-        weights=asked.weights or None,
-        activations=asked.activations or None,
-        kv_cache=asked.kv_cache or None,
-    )
-    return report, one
-
-
-_LIMITS = (
-    ("power_w", "max_power_w", "power", "W"),
-    ("time_to_first_token_s", "ttft_s", "time to first token", "s"),
-    ("time_per_output_token_s", "tpot_s", "time per output token", "s"),
-    ("latency_s", "latency_s", "latency", "s"),
-)
-
-
-def broken_limits(report: EstimateReport, limits: Mapping[str, float]) -> list[str]:
-    """Each limit that the estimate is above, as a sentence."""
-    from presilicon.units import si
-
-    told = []
-    for figure, limit, name, unit in _LIMITS:
-        value, most = getattr(report, figure), limits.get(limit, 0.0)
-        if value is not None and most and value > most:
-            told.append(f"{name} is {si(value, unit)}, above the limit of {si(most, unit)}")
-    return told
+"""Kinds of operators that a bar tells apart."""
 
 
 def answer(asked: Asked, find: Callable[[str], Chip]) -> dict[str, Any]:
     """What the page shows for a state: the report's and the chip's figures, pictures; or the error that refuses it."""
     try:
         report, one = report_for(asked, find)
+        made, unknown = made_of(find(asked.chip), one)
     except PresiliconError as error:
         return {"refused": told(error)}
+    usd, basis = token_price(report, one, made)
     return {
+        "making": figures_of(made) if made else {"unknown": unknown},
+        "usd_per_million_tokens": usd,
+        "price_basis": basis,
         "report": report.to_json(),
         "chip": {"name": one.name, "title": one.title, "family": one.family, "note": one.note, "figures": one.figures()},
         "broken": broken_limits(report, asked.limits),
-        "pictures": pictures(asked, report, one, find),
+        "pictures": pictures(asked, report, one, find, made),
     }
 
 
@@ -199,17 +66,23 @@ def compared(states: object, width: float, find: Callable[[str], Chip]) -> dict[
     if not isinstance(states, list) or not 1 <= len(states) <= MOST_COMPARED:
         raise WorkloadError("not a list of states", hint=f"one to {MOST_COMPARED}")
     columns: list[dict[str, Any]] = []
-    energy, time, curves = [], [], {}
+    energy, time, costs, curves = [], [], [], {}
     for number, state in enumerate(states, 1):
         asked = Asked.of(state)
         try:
             report, one = report_for(asked, find)
+            made, _ = made_of(find(asked.chip), one)
         except PresiliconError as error:
             columns.append({"refused": told(error)})
             continue
+        usd, _ = token_price(report, one, made)
         title = one.title or one.name
         name = f"{number}: {f'{report.chips} x ' if report.chips > 1 else ''}{title}"
-        columns.append({"report": report.to_json(), "title": title})
+        figures = report.to_json() | {"usd_per_million_tokens": usd, "area_mm2": None, "unit_usd": None}
+        if made:
+            figures |= {"area_mm2": made.area_mm2 * made.dies, "unit_usd": made.unit_usd}
+            costs.append(view.Stack(name, made.cost))
+        columns.append({"report": figures, "title": title})
         energy.append(view.Stack(name, report.energy_parts))
         time.append(view.Stack(name, times(report)))
         if points := curve(asked, one, find):
@@ -221,6 +94,11 @@ def compared(states: object, width: float, find: Callable[[str], Chip]) -> dict[
     if energy:
         found["time"] = view.stacks("Time of operators", time, "s", width=width, source=source, summary=TIME_TOLD).figure()
         found["energy"] = view.stacks("Energy", energy, "J", width=width, source=source, summary=ENERGY_TOLD).figure()
+    if costs:
+        found["cost"] = view.stacks(
+            "Cost to make one chip", costs, "USD", width=width, source="economics (docs/economics.md)",
+            summary="By part, no design cost and no margin in it.",
+        ).figure()  # fmt: skip
     return {"columns": columns, "pictures": found}
 
 
@@ -228,7 +106,41 @@ TIME_TOLD = "Operators one after the other, by phase and kind; the serving softw
 ENERGY_TOLD = "What the energy of the whole batch goes to, on all chips."
 
 
-def pictures(asked: Asked, report: EstimateReport, chip: Chip, find: Callable[[str], Chip]) -> dict[str, str]:
+def made_of(base: Chip, one: Chip) -> tuple[Making | None, str]:
+    """The making of a chip, or what is missing to tell it. ChipError where a law refuses a changed one."""
+    try:
+        return making(base, one), ""
+    except ChipError:
+        if one is not base:
+            raise
+        return None, "its maker does not publish what its area follows from"
+    except InputError as error:
+        return None, str(error)
+
+
+def figures_of(made: Making) -> dict[str, Any]:
+    """A making's figures by name."""
+    shown = (
+        "node",
+        "area_mm2",
+        "dies",
+        "published_mm2",
+        "modelled_mm2",
+        "spread",
+        "unit_usd",
+        "cost",
+        "die_yield",
+        "packaging",
+    )
+    return {name: getattr(made, name) for name in shown} | {
+        "dies_per_wafer": made.dies_per_wafer,
+        "policy": made.policy.to_json() if made.policy else None,
+    }
+
+
+def pictures(
+    asked: Asked, report: EstimateReport, chip: Chip, find: Callable[[str], Chip], made: Making | None
+) -> dict[str, str]:
     """Pictures of an estimate by name, as figures of a page."""
     width = fitting(asked.width)
     source = f"estimate of {report.model} on {report.chips} x {report.chip}, {report.formats}, {report.parallelism}"
@@ -237,11 +149,38 @@ def pictures(asked: Asked, report: EstimateReport, chip: Chip, find: Callable[[s
         name = f"{report.chips} x {chip.title or chip.name}"
         limit = asked.limits.get("tpot_s")
         found["curve"] = view.throughput_latency({name: points}, source=source, limit_s=limit, width=width)
+    if made:
+        found |= pictures_of(made, chip, width)
     bars = [view.Stack("", times(report))]
     found["time"] = view.stacks("Time of operators", bars, "s", width=width, source=source, summary=TIME_TOLD)
     bars = [view.Stack("", report.energy_parts)]
     found["energy"] = view.stacks("Energy", bars, "J", width=width, source=source, summary=ENERGY_TOLD)
     return {name: picture.figure() for name, picture in found.items()}
+
+
+def pictures_of(made: Making, chip: Chip, width: float) -> dict[str, view.Picture]:
+    """Floorplan, wafer and cost of a chip."""
+    published = f"scaled from {made.modelled_mm2:,.0f} mm2 to the published area" if made.published_mm2 else "as modelled"
+    areas = f"area model of presilicon (docs/economics.md) at {made.node}, {published}"
+    if chip.template is not None:
+        areas = f"synthesis of the template's blocks (docs/clock.md) at {made.node}; no pads, no memory interface"
+    prices = f"wafer, yield and memory prices of data/technology at {made.node}; packaging: {made.packaging.replace('_', ' ')}"
+    wafer = view.Wafer(
+        die_mm2=made.area_mm2,
+        die_yield=made.die_yield,
+        counted=made.dies_per_wafer,
+        node=made.node,
+        aspect=made.floorplan.aspect,
+    )
+    several = f", {made.dies} dies" if made.dies > 1 else ""
+    return {
+        "floorplan": view.floorplan(made.floorplan, source=areas, width=width),
+        "cost": view.stacks(
+            "Cost to make one chip", [view.Stack("", made.cost)], "USD", width=width, source=prices,
+            summary=f"Cost of one chip{several} by part, no design cost and no margin in it.",
+        ),
+        "wafer": view.wafer_map(wafer, source=prices, width=width),
+    }  # fmt: skip
 
 
 def times(report: EstimateReport) -> dict[str, float]:
@@ -256,13 +195,3 @@ def times(report: EstimateReport) -> dict[str, float]:
     if rest_s := sum(value for _, value in most[MOST_KINDS:]):
         kept["other"] = rest_s
     return kept
-
-
-def fitting(width: float) -> float:
-    """A width that pictures can have."""
-    return min(max(width, WIDTHS[0]), WIDTHS[1])
-
-
-def told(error: PresiliconError) -> dict[str, str]:
-    """An error as a page shows it."""
-    return {"message": error.message, "where": error.where, "hint": error.hint}

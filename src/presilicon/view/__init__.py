@@ -6,8 +6,12 @@ from presilicon.view.roofline import roofline
 from presilicon.view.scatter import Comparison, Design, Measure, pareto, published
 from presilicon.view.serving import Point, distribution, over_time, throughput_latency
 from presilicon.view.stacks import Stack, stacks
+from presilicon.view.timeline import timeline
+from presilicon.view.tornado import Bar, tornado
+from presilicon.view.wafer import Wafer, wafer_map
 
 __all__ = [
+    "Bar",
     "Comparison",
     "Design",
     "Die",
@@ -15,6 +19,7 @@ __all__ = [
     "Picture",
     "Point",
     "Stack",
+    "Wafer",
     "distribution",
     "floorplan",
     "over_time",
@@ -26,4 +31,7 @@ __all__ = [
     "style",
     "table",
     "throughput_latency",
+    "timeline",
+    "tornado",
+    "wafer_map",
 ]

@@ -95,7 +95,7 @@ def place(die: Die) -> list[Rect]:
     for kind, area in (("other", die.other_mm2),):
         if area > 0:
             high = area / inner
-            placed.append(Rect(kind, "control, pads, white space", left, top, inner, high))
+            placed.append(Rect(kind, "control, network, white space", left, top, inner, high))
             top += high
     upper = (die.cores + 1) // 2 if die.shared_memory_mm2 + die.fabric_mm2 > 0 and die.cores > 1 else die.cores
     share = upper / die.cores
@@ -190,14 +190,14 @@ def floorplan(die: Die, *, source: str, width: float = 480.0) -> Picture:
 
 
 def _look(kind: str, tone: int) -> str:
-    faint = " half" if kind in ("other", "fabric", "core control", "shared memory") else ""
+    faint = " half" if kind not in ("array", "vector unit", "scratchpad", "memory interface", "links") else ""
     return f"f{tone} cell{faint}"
 
 
 def _areas(die: Die) -> dict[str, float]:
     found = dict(die.core_parts) | {
         "shared memory": die.shared_memory_mm2, "memory interface": die.memory_interface_mm2, "links": die.links_mm2,
-        "fabric": die.fabric_mm2, "other": die.other_mm2,
+        "on-chip network": die.fabric_mm2, "control, network, white space": die.other_mm2,
     }  # fmt: skip
     return {name: area for name, area in found.items() if area > 0}
 

@@ -226,7 +226,7 @@ def _labels(frame: _Frame, layers: Sequence[Layer]) -> Markup:
                     parts.append(_placed(dot.label, x, y, dot.radius + 4.0, frame, taken, layer.above))
         elif isinstance(layer, Line) and layer.label and layer.points:
             x, y = frame.at(*layer.points[-1])
-            parts.append(_placed(layer.label, x, y, 4.0, frame, taken))
+            parts.append(_at_end(layer.label, x, y, frame, taken))
     return join(*parts)
 
 

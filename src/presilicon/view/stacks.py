@@ -36,7 +36,7 @@ def stacks(
     longest = max((bar.total for bar in bars), default=0.0) or 1.0
     named = any(bar.name for bar in bars)
     legend, top = _legend(names, width)
-    room = max((text_width(shown(bar.total, unit, digits)) for bar in bars), default=0.0) + 10.0
+    room = max((1.08 * text_width(shown(bar.total, unit, digits)) for bar in bars), default=0.0) + 10.0
     parts: list[Markup] = [legend]
     y = top + 4.0
     for bar in bars:

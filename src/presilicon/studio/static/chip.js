@@ -1,5 +1,5 @@
 // One chip under sliders: its figures and pictures follow.
-import { drawn, exchange, h, refusal, say, si, tileWidth } from "./dom.js";
+import { h, refusal, say, si, tiles, tileWidth } from "./dom.js";
 import { latest, post } from "./api.js";
 import { address, fromQuery, place, rewrite, toQuery } from "./state.js";
 import { side } from "./controls.js";
@@ -22,6 +22,22 @@ export function keyFigures(report) {
     tokens ? ["Energy of a token", si(perToken, "J"), ""] : ["Energy of a sample", si(report.energy_j / report.batch, "J"), ""],
     ["Memory of a chip", si(report.memory_bytes, "B"), `${(100 * share).toFixed(0)} % of what is usable`],
   ].filter(Boolean);
+}
+
+// What the chip takes to make.
+function makingFigures(answer) {
+  const { making: made, usd_per_million_tokens: usd, price_basis: basis } = answer;
+  const rows = [];
+  if (made.unknown === undefined) {
+    const spread = Math.exp(made.spread);
+    rows.push([made.dies > 1 ? `Area of each of ${made.dies} dies` : "Area of the die", `${Number(made.area_mm2.toPrecision(3)).toLocaleString("en-US")} mm2`,
+      made.published_mm2 ? `published ${made.published_mm2}, ${made.node}` : `${(made.area_mm2 / spread).toPrecision(2)} to ${(made.area_mm2 * spread).toPrecision(2)}, ${made.node}`]);
+    rows.push(["Dies that work", `${(100 * made.die_yield).toFixed(0)} %`, `of ${Math.round(made.dies_per_wafer).toLocaleString("en-US")} on a wafer`]);
+    rows.push(["Cost to make", `${Math.round(made.unit_usd).toLocaleString("en-US")} USD`, "no design cost, no margin"]);
+  }
+  if (usd !== null) rows.push(["1 M output tokens", `${Number(usd.toPrecision(3))} USD`, basis]);
+  if (made.policy) rows.push(["Export class (US)", made.policy.eccn || "none", `TPP ${Math.round(made.policy.tpp).toLocaleString("en-US")}; not legal advice`]);
+  return rows;
 }
 
 export const figureList = (rows) => h("dl", { class: "figures" }, rows.map(([name, value, range]) => {
@@ -67,10 +83,10 @@ export async function chip(view, aside) {
     pictures.classList.remove("stale");
     const { report, broken } = answer;
     const verdict = broken.length ? h("div", { class: "note bad" }, h("strong", {}, "Outside the limits. "), broken.join("; ") + ".") : Object.keys(state.limits).length ? h("div", { class: "note good" }, "Within all limits.") : null;
-    const rows = keyFigures(report);
+    const rows = [...keyFigures(report), ...makingFigures(answer)];
     figures.replaceChildren(...[figureList(rows), verdict].filter(Boolean));
     title(answer);
-    exchange(pictures, Object.values(answer.pictures).map(drawn));
+    tiles(pictures, answer.pictures);
     say(rows.slice(0, 3).map(([name, value]) => `${name} ${value}`).join(", "));
   }
 

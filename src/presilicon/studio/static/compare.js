@@ -1,5 +1,5 @@
 // Up to four chips side by side, each a state of its own.
-import { drawn, h, refusal, si, tileWidth } from "./dom.js";
+import { h, refusal, si, tiles, tileWidth } from "./dom.js";
 import { get, post } from "./api.js";
 import { address, fromQuery, place, toQuery } from "./state.js";
 import { known, search, select } from "./controls.js";
@@ -14,7 +14,13 @@ const ROWS = [
   ["power_w", "Power, all chips", "W", true],
   ["energy_j", "Energy of the batch", "J", true],
   ["memory_bytes", "Memory of a chip", "B", true],
+  ["area_mm2", "Area of all dies of a chip", "mm2", true],
+  ["unit_usd", "Cost to make one chip", "USD", true],
+  ["usd_per_million_tokens", "1 M output tokens", "USD", true],
 ];
+
+// Money and areas in full, the rest with prefixes.
+const figure = (value, unit) => (value !== null && (unit === "USD" || unit === "mm2") ? `${Number(value.toPrecision(3)).toLocaleString("en-US")} ${unit}` : si(value, unit));
 
 export async function compare(view, aside) {
   const lib = await known();
@@ -61,7 +67,7 @@ export async function compare(view, aside) {
     h("tbody", {},
       ROWS.filter(([key]) => columns.some((c) => !c.refused && c.report[key] !== null)).map(([key, label, unit, less]) => {
         const top = best(key, less);
-        return h("tr", {}, h("th", { scope: "row" }, label), columns.map((c) => h("td", { class: `number${!c.refused && c.report[key] === top ? " best" : ""}` }, c.refused ? "-" : si(c.report[key], unit))));
+        return h("tr", {}, h("th", { scope: "row" }, label), columns.map((c) => h("td", { class: `number${!c.refused && c.report[key] === top ? " best" : ""}` }, c.refused ? "-" : figure(c.report[key], unit))));
       }),
       h("tr", {}, h("th", { scope: "row" }, "Sharing and formats"), columns.map((c) => h("td", { class: "number" }, c.refused ? "-" : c.report.formats, h("br"), c.refused || c.report.parallelism === "1" ? "" : c.report.parallelism))),
       h("tr", {}, h("th", { scope: "row" }, ""), columns.map((c, i) => h("td", { class: "number" },
@@ -71,7 +77,7 @@ export async function compare(view, aside) {
     h("div", { class: "head" }, h("div", {}, h("h1", {}, `${states[0].model}, side by side`), h("p", {}, `${states[0].batch} requests in flight, ${states[0].input_tokens} tokens in and ${states[0].output_tokens} out, unless a column says otherwise.`))),
     ...columns.map((c, i) => (c.refused ? h("div", {}, h("strong", {}, `${states[i].chip}: `), refusal(c.refused)) : null)).filter(Boolean),
     h("figure", {}, h("div", { class: "wide", tabindex: "0", role: "group", "aria-label": "Figures side by side" }, table)),
-    h("div", { class: "live tiles" }, Object.values(answer.pictures).map(drawn)),
+    tiles(h("div", { class: "live tiles" }), answer.pictures),
   );
   return null;
 }

@@ -28,8 +28,19 @@ export function drawn(markup) {
 const kept = new Set();
 const titleOf = (figure) => figure.querySelector("figcaption")?.firstChild?.textContent ?? "";
 
+// Pictures in two columns, each always in its own; one below the other where there is no room.
+const RIGHT = ["curve", "time", "energy", "cost", "wafer", "tpot_s", "tokens"];
+
+export function tiles(parent, pictures) {
+  if (parent.childElementCount !== 2) parent.replaceChildren(h("div"), h("div"));
+  const names = Object.keys(pictures);
+  exchange(parent.children[0], names.filter((name) => !RIGHT.includes(name)).map((name) => drawn(pictures[name])));
+  exchange(parent.children[1], names.filter((name) => RIGHT.includes(name)).map((name) => drawn(pictures[name])));
+  return parent;
+}
+
 // Figures with the same title are exchanged in place, so that neither the scroll nor the focus moves.
-export function exchange(parent, figures) {
+function exchange(parent, figures) {
   const old = [...parent.children];
   if (old.length === figures.length) figures.forEach((figure, i) => old[i].replaceWith(figure));
   else parent.replaceChildren(...figures);

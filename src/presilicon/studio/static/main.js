@@ -25,5 +25,10 @@ async function go() {
   leave = await show(view, aside);
 }
 
+const settings = document.getElementById("settings");
+settings.addEventListener("click", () => {
+  const open = document.getElementById("side").classList.toggle("open");
+  settings.setAttribute("aria-expanded", String(open));
+});
 window.addEventListener("hashchange", go);
 go();

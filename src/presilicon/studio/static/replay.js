@@ -1,5 +1,5 @@
 // A trace, or random arrivals, served by chips: started here, run by a process of its own.
-import { drawn, h, refusal, say, si, tileWidth, typed } from "./dom.js";
+import { h, refusal, say, si, tiles, tileWidth, typed } from "./dom.js";
 import { get, post, send } from "./api.js";
 import { address, fromQuery, place, rewrite, toQuery } from "./state.js";
 import { side } from "./controls.js";
@@ -79,7 +79,7 @@ export async function replay(view, aside) {
       seen = key;
       out.replaceChildren(...parts);
       if (latest.report) {
-        out.append(summary(latest.report), zoomed(latest.timeline), h("div", { class: "live tiles" }, Object.values(found.pictures).map(drawn)));
+        out.append(summary(latest.report), zoomed(latest.timeline), tiles(h("div", { class: "live tiles" }), found.pictures));
         say("Replay done");
       }
     }
