@@ -14,9 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from presilicon import float32 as f32
-from presilicon.compiler import attention, moves
+from presilicon.compiler import moves
+from presilicon.compiler.attention import CachedAttention, attention_program, cached_attention_model
+from presilicon.compiler.cache_plan import Sizes
 from presilicon.compiler.exchange import exchange
 from presilicon.compiler.gemm import Weights, gemm
+from presilicon.compiler.meaning import reference
 from presilicon.compiler.packing import unpacked
 from presilicon.compiler.random_program import random_program
 from presilicon.compiler.rows import row_program
@@ -88,15 +91,17 @@ def row_case(core: Core, rng: np.random.Generator, name: str, m: int, n: int) ->
     return Case(f"{name}-{m}x{n}", row_program(core, operation, m, n, parameters), {"x": x}, {"y": f32.numbers(y)})
 
 
-def attention_case(core: Core, rng: np.random.Generator, tokens: int, most: int = 0) -> Case:
-    """A step of attention with ``tokens`` in a cache for ``most``."""
-    step = attention.AttentionStep(heads=3, dim=2 * core.rows, tokens=most or tokens, score_scale=0.002, value_scale=0.01)
-    program = attention.attention_program(core, step)
-    padded = next(region.shape[0] for region in program.regions if region.name == "k")
-    q = rng.integers(-128, 128, (step.heads, step.dim), dtype=np.int8)
-    k, v = (rng.integers(-128, 128, (padded, step.dim), dtype=np.int8) for _ in range(2))
-    y = attention.twin(step, q, k, v, tokens)
-    return Case(f"attention-{tokens}-of-{step.tokens}", program, {"q": q, "k": k, "v": v}, {"y": y}, ({1: tokens},))
+def attention_case(core: Core, rng: np.random.Generator, keys: int, most: int, tokens: int = 1) -> Case:
+    """Attention of ``tokens`` queries, the last of which sees ``keys`` in a cache for ``most``; 4 heads share 2 KV heads."""
+    sizes = Sizes(tokens=tokens, keys=most, heads=4, kv_heads=2, dim=2 * core.rows)
+    step = CachedAttention(sizes=sizes, score_scale=0.6 / (74 * 74 * np.sqrt(sizes.dim)), value_scale=2.0, zero_point=3)
+    wide, narrow = sizes.heads * sizes.dim, sizes.kv_heads * sizes.dim
+    q = rng.integers(-127, 128, (tokens, wide), dtype=np.int8)
+    k, v = (rng.integers(-127, 128, (most, narrow), dtype=np.int8) for _ in range(2))
+    position = keys - tokens
+    y = reference(cached_attention_model(step), {"q": q}, arguments={"position": position}, states={"k": k, "v": v})["y"]
+    program = attention_program(core, step)
+    return Case(f"attention-{keys}-of-{most}x{tokens}", program, {"q": q, "k": k, "v": v}, {"y": y}, ({1: position},))
 
 
 def _move_case(core: Core, rng: np.random.Generator, kind: str) -> Case:
@@ -160,7 +165,8 @@ CORPUS: Mapping[str, Maker] = {
         for m, n in _ROWS
         if name != "rope" or n % 2 == 0
     },
-    **{f"attention-{tokens}-of-40": partial(attention_case, tokens=tokens, most=40) for tokens in (1, 2, 7, 16, 33, 40)},
+    **{f"attention-{keys}-of-40": partial(attention_case, keys=keys, most=40) for keys in (1, 2, 7, 16, 33, 40)},
+    "attention-40-of-40x5": partial(attention_case, keys=40, most=40, tokens=5),
     "exchange": _exchange_case,
 }
 

@@ -55,7 +55,8 @@ class CompiledKernel:
         ``more``: valid, causal, bank, acc, acc_step, as in `isa.vector`.
         """
         # A strip beyond `strips` is idle, a parameter's too. What is written ends with the columns.
-        strips = max(strips, self.reach)
+        if self.reach:
+            strips = max(strips, self.reach)
         places = [next(at[name] for name in names if name in at) for names in self.streams]
         return vector(
             kernel=start,

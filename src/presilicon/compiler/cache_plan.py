@@ -1,0 +1,168 @@
+"""How attention over a KV cache in DRAM is cut to fit a core: panels of query rows, chunks of keys, places in the scratchpad.
+
+A panel is ``groups`` KV heads with their query heads and ``tokens`` tokens: its rows of scores stay in the accumulators, one
+row a (query head, token). Keys and values pass in chunks, in a ring of buffers that the load engine fills ahead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from math import ceil
+
+from presilicon.errors import CapacityError
+from presilicon.template import Core
+from presilicon.tiling import Region
+
+# Chunks in flight: one is read while the others come, which hides the memory's latency.
+BUFFERS = 4
+# Bytes of a chunk: long enough that the array's start and end between chunks stay small beside it.
+CHUNK_BYTES = 16384
+# Cycles from a burst's address to its data: with few bytes a burst, and so many outstanding, the port is not full.
+LATENCY_CYCLES = 48
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """Sizes of an attention over a cache of ``keys`` rows: ``tokens`` queries of ``heads`` heads, as in `steps.Attention`."""
+
+    tokens: int
+    keys: int
+    heads: int
+    kv_heads: int
+    dim: int
+
+    @property
+    def share(self) -> int:
+        """Query heads that share a KV head."""
+        return self.heads // self.kv_heads
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Panel:
+    """Query rows of ``tokens`` tokens from ``token`` on and of the KV heads from ``group`` on."""
+
+    token: int
+    tokens: int
+    group: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CachePlan:
+    """The cut: panels of ``tokens`` x ``groups``, chunks of ``chunk`` keys, ``buffers`` of them in a ring.
+
+    ``q``, ``ring``, ``p`` and ``out`` are whole banks of the scratchpad; the reciprocals lie behind the results in ``out``.
+    """
+
+    sizes: Sizes
+    tokens: int
+    groups: int
+    chunk: int
+    buffers: int
+    q: Region
+    ring: Region
+    p: Region
+    out: Region
+
+    @property
+    def chunks(self) -> int:
+        """Chunks of the whole cache."""
+        return ceil(self.sizes.keys / self.chunk)
+
+    @property
+    def padded(self) -> int:
+        """Keys of all chunks: bytes of a row of probabilities."""
+        return self.chunks * self.chunk
+
+    @property
+    def row(self) -> int:
+        """Bytes of a panel's part of a key's (or value's) row."""
+        return self.groups * self.sizes.dim
+
+    def fill(self, core: Core) -> int:
+        """Bytes behind each row of a buffer: the array takes the last head's values in whole blocks of columns."""
+        return -self.sizes.dim % core.cols
+
+    def pitch(self, core: Core) -> int:
+        """Bytes from one row of a buffer to the next."""
+        return self.row + self.fill(core)
+
+    def buffer_bytes(self, core: Core) -> int:
+        """Bytes of a buffer of the ring: a power of two, so that the ring's end is a mask away."""
+        return 1 << (self.chunk * self.pitch(core) - 1).bit_length()
+
+    def overrun(self, core: Core) -> int:
+        """Bytes behind the last buffer that the array reads along with it, and that count for nothing."""
+        return max(-self.sizes.dim % core.rows, -self.chunk % core.rows * self.pitch(core))
+
+    def rows(self, tokens: int) -> int:
+        """Rows of a panel of so many tokens."""
+        return self.groups * self.sizes.share * tokens
+
+    def panels(self) -> Iterator[Panel]:
+        """All panels, the KV heads of a token's panel one after the other."""
+        for token in range(0, self.sizes.tokens, self.tokens):
+            for group in range(0, self.sizes.kv_heads, self.groups):
+                yield Panel(token=token, tokens=min(self.tokens, self.sizes.tokens - token), group=group)
+
+
+def plan_cache(core: Core, sizes: Sizes, q: Region, ring: Region, p: Region, out: Region) -> CachePlan:
+    """The cut that streams the cache in least time; CapacityError where not even one row fits, with both numbers."""
+    found: list[tuple[float, CachePlan]] = []
+    for groups in (g for g in range(1, sizes.kv_heads + 1) if sizes.kv_heads % g == 0):
+        row = groups * sizes.dim
+        chunk = core.cols * max(1, min(CHUNK_BYTES // row // core.cols, ceil(sizes.keys / core.cols)))
+        made = _shrunk(
+            core,
+            CachePlan(sizes=sizes, tokens=1, groups=groups, chunk=chunk, buffers=BUFFERS, q=q, ring=ring, p=p, out=out),
+        )
+        tokens = min(sizes.tokens, _most_tokens(core, made)) if made else 0
+        if not made or not tokens:
+            continue
+        # Panels as even as whole tokens allow. A pass costs the bus, short rows the memory's latency.
+        tokens = ceil(sizes.tokens / ceil(sizes.tokens / tokens))
+        rate = min(core.bus_bytes, core.outstanding * row / LATENCY_CYCLES)
+        passes = ceil(sizes.tokens / tokens) * sizes.kv_heads // groups
+        found.append((passes * row / rate, replace(made, tokens=tokens)))
+    if not found:
+        raise _too_large(core, sizes, ring, p)
+    return min(found, key=lambda one: one[0])[1]
+
+
+def _shrunk(core: Core, made: CachePlan) -> CachePlan | None:
+    """Chunks small enough that two and better four of them fit the ring; None where not two of the smallest do."""
+    while made.buffers * made.buffer_bytes(core) + made.overrun(core) > made.ring.bytes:
+        if made.buffers > 2:
+            made = replace(made, buffers=made.buffers // 2)
+        elif made.chunk > core.cols:
+            made = replace(made, chunk=max(core.cols, made.chunk // 2 // core.cols * core.cols), buffers=BUFFERS)
+        else:
+            return None
+    return made
+
+
+def _most_tokens(core: Core, made: CachePlan) -> int:
+    """Tokens of the largest panel; 0 where not one fits."""
+    sizes, heads = made.sizes, made.groups * made.sizes.share
+    blocks = made.padded // core.cols
+    return min(
+        core.accumulator_rows // (heads * max(blocks, ceil(sizes.dim / core.cols))),
+        made.p.bytes // (heads * made.padded),
+        (made.q.bytes - core.rows) // (heads * sizes.dim),
+        made.out.bytes // (heads * (sizes.dim + 4 * core.lanes)),
+    )
+
+
+def _too_large(core: Core, sizes: Sizes, ring: Region, p: Region) -> CapacityError:
+    rows = sizes.share * ceil(sizes.keys / core.cols)
+    if rows > core.accumulator_rows:
+        return CapacityError(
+            f"scores of {sizes.share} heads and {sizes.keys} keys take {rows} accumulator rows, the core has"
+            f" {core.accumulator_rows}",
+            hint="a shorter cache, or a core with more accumulator rows",
+        )
+    return CapacityError(
+        f"attention over {sizes.keys} keys of {sizes.dim} needs chunks of {core.cols} keys in {ring.bytes} bytes and"
+        f" {sizes.share * sizes.keys} bytes of probabilities in {p.bytes} bytes of the scratchpad",
+        hint="a shorter cache, or a core with a larger scratchpad",
+    )
