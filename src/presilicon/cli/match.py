@@ -86,8 +86,8 @@ def _print(found: Mapping[str, Any]) -> None:
     say()
     say(
         "N: chips. tok/s: output tokens per second and chip. W: all chips, hosts left out. USD/M: per million output tokens, "
-        "from the purchase or the rent of the chips. 3A090: paragraph of the US export rules for a data-centre chip (? where its die's "
-        "area is not known well enough), not legal advice: `presilicon cost CHIP`. "
+        "from the purchase or the rent of the chips. 3A090: paragraph of the US export rules for a data-centre chip, ? where "
+        "its die's area is not known well enough (`presilicon cost CHIP`); not legal advice. "
         "--json has intervals, prices with their sources, and published results."
     )
     _print_evidence(fitting)

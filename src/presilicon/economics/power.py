@@ -81,6 +81,11 @@ def static_w(area_mm2: Real, node: Names, end: str = "value") -> Real:
     return area_mm2 * look_up("nodes", node, "static_power", end)
 
 
+def tdp_share() -> Quantity:
+    """Published TDPs over ``design_power_w`` of the same chips."""
+    return quantity("blocks", "tdp", "share")
+
+
 def design_power_w(
     *,
     static_w: Real,
@@ -90,8 +95,9 @@ def design_power_w(
     dram_j_per_byte: Real,
     active_share: Real,
 ) -> Real:
-    """TDP (W) at which matrix units at their peak rate and memory at its full bandwidth just keep their clock.
+    """Power (W) at which matrix units at their peak rate and memory at its full bandwidth just keep their clock.
 
-    ``active_share`` of it is drawn by clocks and schedulers while anything runs.
+    ``active_share`` of it is drawn by clocks and schedulers while anything runs. Makers set TDPs below it and let large
+    matmuls throttle: ``tdp_share`` of it, in the median of published chips.
     """
     return (static_w + operations_per_s * operation_j + dram_bytes_per_s * dram_j_per_byte) / (1.0 - active_share)
