@@ -76,6 +76,10 @@ class Emitter:
         # The matmul before: its number, its fields, and the banks of its moving operand.
         self._matmul: tuple[int, Mapping[str, int], set[int]] = (-1, {}, set())
 
+    def __len__(self) -> int:
+        """Instructions so far."""
+        return len(self._items)
+
     def add(self, instruction: Instruction, dram: Box | None = None) -> int:
         """Adds one instruction behind all before it; returns its number.
 

@@ -1,0 +1,121 @@
+"""A lowered model as programs, one a core: the face of the emission."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from presilicon.compiler import emit_product, emit_rows
+from presilicon.compiler.emission import Emission
+from presilicon.compiler.memory import Dram, banks, rounded
+from presilicon.compiler.schedule import allocate, emit_core, order
+from presilicon.compiler.site import Constants, Site, Strand
+from presilicon.compiler.steps import Gather, Lowered, Product, Rows, Step
+from presilicon.errors import CheckError
+from presilicon.isa import INSTRUCTION_BYTES, UOP_BYTES, Instruction, Program, Region, link
+from presilicon.template import Core
+
+# How each kind of step is emitted.
+EMISSIONS: Mapping[type, Emission] = {Product: emit_product.EMISSION, Rows: emit_rows.EMISSION}
+# Rows of a strand from which on a second one pays: its weights pass twice, its vector work hides the other's.
+STRAND_ROWS = 32
+# Up to so many rows the weights of products are what costs.
+FEW_ROWS = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Emitted:
+    """Programs, one a core; ``step_of``: by core, the step of each instruction (-1: none). Regions are those of programs[0]."""
+
+    programs: tuple[Program, ...]
+    step_of: tuple[tuple[int, ...], ...]
+
+
+def emission_of(step: Step) -> Emission:
+    """How a step is emitted; CheckError where its kind cannot be yet."""
+    try:
+        return EMISSIONS[type(step)]
+    except KeyError:
+        raise CheckError(f"a {type(step).__name__} cannot be emitted", where=step.name) from None
+
+
+def emit(lowered: Lowered, core: Core, *, strands: int = 0) -> Emitted:
+    """The programs of a model on a core; ``strands`` of rows on each core are interleaved (0: chosen).
+
+    CapacityError where something does not fit, with both numbers.
+    """
+    emissions = [emission_of(step) for step in lowered.steps]
+    most = max((lowered.tensors[step.x].rows for step in lowered.steps if isinstance(step, Product)), default=1)
+    few = most <= FEW_ROWS
+    if not strands:
+        strands = 2 if core.scratchpad_banks >= 8 and most >= 2 * STRAND_ROWS * core.cores else 1
+    parts = core.cores * strands
+    where = order(lowered, emissions, parts, core.cores)
+    dram = Dram()
+    addresses = allocate(lowered, where, dram)
+    constants = Constants(lowered, dram)
+    sites = []
+    for number in range(core.cores):
+        site = Site(core, lowered, addresses, constants)
+        rows = core.accumulator_rows // strands
+        own = [
+            Strand(site, number * strands + i, parts, arenas, range(i * rows, (i + 1) * rows))
+            for i, arenas in enumerate(banks(core, strands, few))
+        ]
+        emit_core(site, own, emissions, where)
+        sites.append(site)
+    programs, steps = [], []
+    for number, site in enumerate(sites):
+        kernel_address = dram.take(UOP_BYTES * sum(kernel.slots for kernel in site.kernels))
+        instructions = site.finish(kernel_address)
+        linked = link(instructions, core, dram.end)
+        address = dram.take(INSTRUCTION_BYTES * len(linked))
+        steps.append(_steps(instructions, linked, site.step_of))
+        programs.append((site, linked, address, kernel_address, number))
+    size = rounded(dram.end, 64)
+    return Emitted(
+        programs=tuple(
+            Program.build(
+                core,
+                linked,
+                kernels=site.kernels,
+                data=dram.segments if number == 0 else (),
+                regions=_regions(lowered, addresses) if number == 0 else (),
+                address=address,
+                kernel_address=kernel_address,
+                dram_bytes=size,
+            )
+            for site, linked, address, kernel_address, number in programs
+        ),
+        step_of=tuple(steps),
+    )
+
+
+def _regions(lowered: Lowered, addresses: Mapping[str, int]) -> list[Region]:
+    """Inputs, outputs and states by name, and tensors that are gathered from."""
+    kinds = {name: "scratch" for step in lowered.steps if isinstance(step, Gather) for name in [step.table]}
+    kinds |= (
+        dict.fromkeys(lowered.outputs, "output")
+        | dict.fromkeys(lowered.states, "state")
+        | dict.fromkeys(lowered.inputs, "input")
+    )
+    found = []
+    for name, kind in kinds.items():
+        if name in lowered.tensors:
+            tensor = lowered.tensors[name]
+            found.append(Region(name, kind, tensor.dtype, (tensor.rows, tensor.columns), addresses[name]))
+    return found
+
+
+def _steps(instructions: tuple[Instruction, ...], linked: tuple[Instruction, ...], step_of: list[int]) -> tuple[int, ...]:
+    """The step of each linked instruction: what the overlays put between is nobody's."""
+    known = [*step_of, -1]
+    found, at = [], 0
+    for one in linked:
+        if at < len(instructions) and one is instructions[at]:
+            found.append(known[at])
+            at += 1
+        else:
+            found.append(-1)
+    assert at == len(instructions)
+    return tuple(found)

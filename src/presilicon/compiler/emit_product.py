@@ -1,0 +1,290 @@
+"""Products: panels of moving rows, groups of blocks of columns, weights streamed past them, the vector program on the sums."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import ceil
+
+from presilicon.compiler.emission import Emission
+from presilicon.compiler.kernel_operations import COLUMNS
+from presilicon.compiler.kernels import CompiledKernel
+from presilicon.compiler.meaning import weights_of
+from presilicon.compiler.memory import Arena, Chunk, Hold
+from presilicon.compiler.packing import pack
+from presilicon.compiler.parameters import Parameters, dtypes, element_bytes
+from presilicon.compiler.site import Strand
+from presilicon.compiler.steps import Product
+from presilicon.errors import CapacityError
+from presilicon.isa import matmul
+from presilicon.template import Core
+from presilicon.tiling import chunk_bytes, tile_bytes
+
+# Chunks of weights that should find room at a time: loads run ahead of the array.
+CHUNKS = 4
+# Weights that fit so much of their arena stay for all panels.
+RESIDENT = 0.75
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProductPlan:
+    """How a strand cuts a product (m, k) x (k, n): panels of rows, groups of blocks of columns, chunks of blocks of k."""
+
+    m: int
+    k: int
+    n: int
+    panel_rows: int
+    group: int
+    chunk_blocks: int
+    int4: bool
+    group_blocks: int
+    resident: bool
+
+    @property
+    def panels(self) -> int:
+        """Panels of moving rows."""
+        return ceil(self.m / self.panel_rows)
+
+    def rows_of(self, panel: int) -> range:
+        """Rows of a panel, from the strand's first: as even as whole rows allow."""
+        return range(self.m * panel // self.panels, self.m * (panel + 1) // self.panels)
+
+    def blocks(self, core: Core) -> int:
+        """Blocks of columns."""
+        return ceil(self.n / core.cols)
+
+    def chunks(self, core: Core) -> Sequence[range]:
+        """Blocks of k of each chunk."""
+        k_blocks = ceil(self.k / core.rows)
+        return [range(at, min(at + self.chunk_blocks, k_blocks)) for at in range(0, k_blocks, self.chunk_blocks)]
+
+    def chunk_bytes(self, core: Core, blocks: int) -> int:
+        """Bytes of a chunk with so many blocks."""
+        return chunk_bytes(core, blocks, self.int4, self.group_blocks)
+
+
+def plan_product(strand: Strand, step: Product) -> ProductPlan:
+    """The cut of a strand's share of a product; CapacityError, with both numbers, where one row does not fit."""
+    core, site = strand.core, strand.site
+    k, n = (int(size) for size in strand.lowered.constants[step.weights].shape)
+    m = len(strand.rows(strand.lowered.tensors[step.x].rows))
+    # Multipliers belong to whole blocks of k; where groups are none the weights go as int8.
+    int4 = bool(step.multipliers) and step.group % core.rows == 0
+    group_blocks = step.group // core.rows if int4 else 1
+    k_blocks, n_blocks = ceil(k / core.rows), ceil(n / core.cols)
+    room = strand.stationary.arena.size
+    chunk = k_blocks
+    while chunk > group_blocks and CHUNKS * chunk_bytes(core, chunk, int4, group_blocks) > room:
+        chunk = ceil(ceil(chunk / 2) / group_blocks) * group_blocks
+    out = element_bytes(site, step.outputs)
+    streams = element_bytes(site, step.streams)
+    rows = min(max(m, 1), strand.moving.size // k, len(strand.accumulator_rows))
+    if out:
+        rows = min(rows, strand.results.size // (2 * core.cols * out))
+    if streams:
+        rows = min(rows, strand.operands.size // (4 * core.cols * streams))
+    if rows < 1:
+        raise CapacityError(
+            f"a row of {k} bytes does not fit into {strand.moving.size} bytes of the scratchpad, or its results into"
+            f" {strand.results.size}",
+            where=step.name,
+            hint="a core with a larger scratchpad",
+        )
+    rows = ceil(max(m, 1) / ceil(max(m, 1) / rows))
+    group = min(
+        n_blocks, len(strand.accumulator_rows) // rows, max(1, strand.results.size // (2 * rows * core.cols * max(1, out)))
+    )
+    if streams:
+        group = min(group, max(1, strand.operands.size // (4 * rows * core.cols * streams)))
+    parameters = Parameters.of(step, n).block_bytes(core)
+    if parameters:
+        group = min(group, max(1, strand.operands.size // (4 * parameters)))
+    group = ceil(n_blocks / ceil(n_blocks / group))
+    whole = n_blocks * sum(chunk_bytes(core, min(chunk, k_blocks - at), int4, group_blocks) for at in range(0, k_blocks, chunk))
+    return ProductPlan(
+        m=m,
+        k=k,
+        n=n,
+        panel_rows=rows,
+        group=group,
+        chunk_blocks=chunk,
+        int4=int4,
+        group_blocks=group_blocks,
+        resident=m > rows and whole <= RESIDENT * room,
+    )
+
+
+def plan_weights(strand: Strand, step: Product) -> Sequence[Chunk | Hold]:
+    """The chunks of weights in the order in which the strand takes them."""
+    core, tiles = strand.core, plan_product(strand, step)
+    if not tiles.m:
+        return ()
+    address = strand.site.constants.laid_out(
+        ("weights", step.weights, tiles.int4, tiles.chunk_blocks), lambda: _packed(strand, step, tiles)
+    )
+    once: list[Chunk | Hold] = []
+    for _ in range(tiles.blocks(core)):
+        for blocks in tiles.chunks(core):
+            size = tiles.chunk_bytes(core, len(blocks))
+            once.append(Chunk(address, size))
+            address += size
+    return once if tiles.resident else once * tiles.panels
+
+
+def _packed(strand: Strand, step: Product, tiles: ProductPlan) -> bytes:
+    constants = strand.lowered.constants
+    if tiles.int4:
+        weights, multipliers = constants[step.weights].astype("int8"), constants[step.multipliers].astype("uint8")
+        made = pack(strand.core, weights, multipliers, chunk_blocks=tiles.chunk_blocks, group_blocks=tiles.group_blocks)
+    else:
+        made = pack(strand.core, weights_of(step, constants), chunk_blocks=tiles.chunk_blocks)
+    return made.tobytes()
+
+
+class _Emission:
+    """One strand's product under way."""
+
+    def __init__(self, strand: Strand, step: Product) -> None:
+        self.strand, self.site, self.core, self.step = strand, strand.site, strand.core, step
+        self.plan = plan_product(strand, step)
+        self.rows = strand.rows(strand.lowered.tensors[step.x].rows)
+        self.parameters = Parameters.of(step, self.plan.n)
+        self.kernel: CompiledKernel = self.site.compiled(
+            step.program, "product", dtypes=dtypes(self.site, step.streams), block_strips=self.core.chunks
+        )
+        # Where weights stay: their addresses by block and chunk.
+        self.kept: dict[tuple[int, int], int] = {}
+
+    def run(self) -> Iterator[None]:
+        plan, strand = self.plan, self.strand
+        blocks = plan.blocks(self.core)
+        x = self.load_rows(0)
+        for panel in range(plan.panels):
+            following = -1
+            for first in range(0, blocks, plan.group):
+                group = range(first, min(first + plan.group, blocks))
+                last = group.stop == blocks
+                if last and panel + 1 < plan.panels:
+                    following = self.load_rows(panel + 1, needed=False)
+                self.multiply(panel, x, group)
+                yield
+            strand.moving.free(x)
+            if panel + 1 < plan.panels:
+                x = following if following >= 0 else self.load_rows(panel + 1)
+        strand.stationary.free(*self.kept.values())
+
+    def load_rows(self, panel: int, needed: bool = True) -> int:
+        """Loads the moving rows of a panel; -1 where there is no room yet and they are not needed at once."""
+        rows, arena = self.plan.rows_of(panel), self.strand.moving
+        size = len(rows) * self.plan.k
+        at = arena.take(size, "a panel of moving rows") if needed else arena.find(size)
+        if at is None:
+            return -1
+        first = self.rows.start
+        moved = range(first + rows.start, first + rows.stop)
+        self.site.fetch(self.step.x, at, moved, self.step.x_column, self.plan.k)
+        return at
+
+    def multiply(self, panel: int, x: int, group: range) -> None:
+        """One group of blocks of columns of one panel: its products, its vector program, its stores."""
+        site, step, core, strand = self.site, self.step, self.core, self.strand
+        rows, of_panel = self.plan.rows_of(panel), len(self.plan.rows_of(panel))
+        moved = range(self.rows.start + rows.start, self.rows.start + rows.stop)
+        column = group.start * core.cols
+        width = min(len(group) * core.cols, self.plan.n - column)
+        kernel = site.kernel(self.kernel.uops)
+        site.tables(step.program.tables)
+        at: dict[str, tuple[int, int]] = {}
+        given: list[tuple[Arena, int]] = []
+        parameters, place = self.parameters.block_bytes(core), 0
+        if parameters:
+            place = strand.operands.take(len(group) * parameters, "column parameters")
+            given.append((strand.operands, place))
+            self.parameters.load(site, step.name, place, group.start, len(group))
+        padded = len(group) * core.cols
+        for b in step.streams:
+            size = site.matrix(b.tensor)[2]
+            arena = strand.results if self.in_place(b.name) else strand.operands
+            at[b.name] = (arena.take(of_panel * padded * size, f"stream {b.name}"), padded * size)
+            given.append((arena, at[b.name][0]))
+            site.fetch(b.tensor, at[b.name][0], moved, b.column + column, width, pitch=padded * size, row=b.row)
+        bank = strand.next_bank()
+        for number, block in enumerate(group):
+            self.products(panel, x, block, bank, strand.accumulator_rows.start + number * of_panel)
+        for b in step.outputs:
+            size = site.matrix(b.tensor)[2]
+            merged = self.in_place(b.name)
+            if merged:
+                at[b.name] = at[merged]
+            else:
+                at[b.name] = (strand.results.take(of_panel * padded * size, f"output {b.name}"), padded * size)
+                given.append((strand.results, at[b.name][0]))
+        for number, block in enumerate(group):
+            places = {name: (where + number * core.cols * self.size(name), pitch) for name, (where, pitch) in at.items()}
+            if parameters:
+                start = place + number * parameters
+                places[COLUMNS] = (start, 0)
+                places |= {name: (start + 4 * core.cols * i, 0) for i, name in enumerate(self.parameters.names)}
+            site.add(
+                self.kernel.instruction(
+                    places,
+                    start=kernel,
+                    rows=of_panel,
+                    strips=core.chunks,
+                    columns=min(core.cols, self.plan.n - block * core.cols),
+                    bank=bank,
+                    acc=strand.accumulator_rows.start + number * of_panel,
+                )
+            )
+        for b in step.outputs:
+            site.put(b.tensor, at[b.name][0], moved, b.column + column, width, pitch=at[b.name][1], row=b.row)
+        for arena, address in given:
+            arena.free(address)
+
+    def in_place(self, name: str) -> str:
+        """The input whose place an output takes, or the output that takes an input's; empty where none."""
+        for names in self.kernel.streams:
+            if len(names) > 1 and name in names:
+                return names[1] if name == names[0] else names[0]
+        return ""
+
+    def size(self, name: str) -> int:
+        """Bytes of an element of a stream or output."""
+        b = next(b for b in (*self.step.streams, *self.step.outputs) if b.name == name)
+        return self.site.matrix(b.tensor)[2]
+
+    def products(self, panel: int, x: int, block: int, bank: int, acc: int) -> None:
+        """All chunks of k of one block of columns."""
+        core, plan, stationary = self.core, self.plan, self.strand.stationary
+        k_blocks = ceil(plan.k / core.rows)
+        for number, blocks in enumerate(plan.chunks(core)):
+            if (block, number) not in self.kept:
+                self.kept[block, number] = stationary.take()
+            w = self.kept[block, number]
+            self.site.add(
+                matmul(
+                    x=x + blocks.start * core.rows,
+                    w=w,
+                    acc=acc,
+                    m0=len(plan.rows_of(panel)),
+                    x_stride0=plan.k,
+                    kb=len(blocks),
+                    tail=(plan.k - 1) % core.rows + 1 if blocks.stop == k_blocks else core.rows,
+                    groups=w + len(blocks) * tile_bytes(core, True) if plan.int4 else 0,
+                    group_blocks=plan.group_blocks,
+                    bank=bank,
+                    accumulate=int(number > 0),
+                    weights="int4" if plan.int4 else "packed",
+                )
+            )
+            if not plan.resident:
+                stationary.free(self.kept.pop((block, number)))
+
+
+def emit_product(strand: Strand, step: Product) -> Iterator[None]:
+    """The instructions of a strand's share of a product."""
+    if len(strand.rows(strand.lowered.tensors[step.x].rows)):
+        yield from _Emission(strand, step).run()
+
+
+EMISSION = Emission(emit=emit_product, plan=plan_weights)
