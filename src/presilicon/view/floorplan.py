@@ -152,22 +152,20 @@ def floorplan(die: Die, *, source: str, width: float = 480.0) -> Picture:
     legend, top = _legend(areas, width)
     scale = (width - 40.0) / die_width
     parts: list[Markup] = [legend]
-    for r in rects:
-        tone = TONES.get(r.kind, 7)
-        title = tag("title", f"{r.name}, {r.w * r.h:.3g} mm2")
-        parts.append(
-            tag(
-                "rect",
-                title,
-                x=r.x * scale,
-                y=top + r.y * scale,
-                width=r.w * scale,
-                height=r.h * scale,
-                class_=_look(r.kind, tone),
-            )
+    inside = (*die.core_parts, "core")
+    for kind in dict.fromkeys(r.kind for r in rects if r.kind in inside):  # one path a kind: cores are many
+        alike = [r for r in rects if r.kind == kind]
+        d = "".join(
+            f"M{r.x * scale:.1f} {top + r.y * scale:.1f}h{r.w * scale:.1f}v{r.h * scale:.1f}h-{r.w * scale:.1f}z" for r in alike
         )
-        if r.kind not in die.core_parts and r.kind != "core" and min(r.w, r.h) * scale > 15.0:
-            parts.append(_named(r, scale, top, tone))
+        title = tag("title", f"{kind}, {sum(r.w * r.h for r in alike):,.3g} mm2 in {die.cores:,} cores")
+        parts.append(tag("path", title, d=d, class_=_look(kind)))
+    for r in (r for r in rects if r.kind not in inside):
+        x, y, wide, high = r.x * scale, top + r.y * scale, r.w * scale, r.h * scale
+        title = tag("title", f"{r.name}, {r.w * r.h:,.3g} mm2")
+        parts.append(tag("rect", title, x=x, y=y, width=wide, height=high, class_=_look(r.kind)))
+        if min(wide, high) > 15.0:
+            parts.append(_named(r, scale, top))
     parts.append(tag("rect", x=0.5, y=top + 0.5, width=die_width * scale - 1.0, height=die_height * scale - 1.0, class_="edge"))
     bottom = top + die_height * scale
     parts.append(text(die_width * scale + 6.0, top + die_height * scale / 2.0, f"{die_height:.1f}", class_="muted"))
@@ -189,9 +187,9 @@ def floorplan(die: Die, *, source: str, width: float = 480.0) -> Picture:
     )
 
 
-def _look(kind: str, tone: int) -> str:
+def _look(kind: str) -> str:
     faint = " half" if kind not in ("array", "vector unit", "scratchpad", "memory interface", "links") else ""
-    return f"f{tone} cell{faint}"
+    return f"f{TONES.get(kind, 7)} cell{faint}"
 
 
 def _areas(die: Die) -> dict[str, float]:
@@ -210,19 +208,19 @@ def _legend(areas: Mapping[str, float], width: float) -> tuple[Markup, float]:
         takes = 16.0 + text_width(words) + 12.0
         if x and x + takes > width:
             x, y = 0.0, y + 18.0
-        parts.append(tag("rect", x=x, y=y - 6.0, width=11.0, height=11.0, class_=_look(name, TONES.get(name, 7))))
+        parts.append(tag("rect", x=x, y=y - 6.0, width=11.0, height=11.0, class_=_look(name)))
         parts.append(text(x + 16.0, y + 4.0, words))
         x += takes
     return join(*parts), y + 14.0
 
 
-def _named(r: Rect, scale: float, top: float, tone: int) -> Markup:
+def _named(r: Rect, scale: float, top: float) -> Markup:
     wide, high = r.w * scale, r.h * scale
     x, y = (r.x + r.w / 2.0) * scale, top + (r.y + r.h / 2.0) * scale
     turned = high > wide
     if text_width(r.name) + 6.0 > max(wide, high):
         return join()
-    ink = "onlight" if tone in LIGHT or r.kind in ("other", "fabric", "shared memory") else "on"
+    ink = "onlight" if TONES.get(r.kind, 7) in LIGHT or r.kind in ("other", "fabric", "shared memory") else "on"
     turn = f"rotate(-90 {x:.1f} {y:.1f})" if turned else ""
     words = tag("text", r.name, x=x, y=y + 4.0, text_anchor="middle", class_=ink + " small", transform=turn or None)
     return words
