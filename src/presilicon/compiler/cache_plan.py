@@ -12,7 +12,6 @@ from math import ceil
 
 from presilicon.errors import CapacityError
 from presilicon.template import Core
-from presilicon.tiling import Region
 
 # Chunks in flight: one is read while the others come, which hides the memory's latency.
 BUFFERS = 4
@@ -20,6 +19,7 @@ BUFFERS = 4
 CHUNK_BYTES = 16384
 # Cycles from a burst's address to its data: with few bytes a burst, and so many outstanding, the port is not full.
 LATENCY_CYCLES = 48
+SPARE_BYTES = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +38,16 @@ class Sizes:
         return self.heads // self.kv_heads
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Bytes of the scratchpad for moving operands, stationary operands and results, and rows of an accumulator bank."""
+
+    moving: int
+    stationary: int
+    results: int
+    accumulator_rows: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panel:
     """Query rows of ``tokens`` tokens from ``token`` on and of the KV heads from ``group`` on."""
@@ -49,20 +59,13 @@ class Panel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CachePlan:
-    """The cut: panels of ``tokens`` x ``groups``, chunks of ``chunk`` keys, ``buffers`` of them in a ring.
-
-    ``q``, ``ring``, ``p`` and ``out`` are whole banks of the scratchpad; the reciprocals lie behind the results in ``out``.
-    """
+    """The cut: panels of ``tokens`` x ``groups``, chunks of ``chunk`` keys, ``buffers`` of them in a ring."""
 
     sizes: Sizes
     tokens: int
     groups: int
     chunk: int
     buffers: int
-    q: Region
-    ring: Region
-    p: Region
-    out: Region
 
     @property
     def chunks(self) -> int:
@@ -91,9 +94,22 @@ class CachePlan:
         """Bytes of a buffer of the ring: a power of two, so that the ring's end is a mask away."""
         return 1 << (self.chunk * self.pitch(core) - 1).bit_length()
 
-    def overrun(self, core: Core) -> int:
-        """Bytes behind the last buffer that the array reads along with it, and that count for nothing."""
-        return max(-self.sizes.dim % core.rows, -self.chunk % core.rows * self.pitch(core))
+    def ring_bytes(self, core: Core) -> int:
+        """Bytes of all buffers, and what the array reads along with the last and does not use."""
+        overrun = max(-self.sizes.dim % core.rows, -self.chunk % core.rows * self.pitch(core))
+        return self.buffers * self.buffer_bytes(core) + overrun
+
+    def q_bytes(self, tokens: int) -> int:
+        """Bytes of a panel's queries."""
+        return tokens * self.groups * self.sizes.share * self.sizes.dim
+
+    def p_bytes(self, tokens: int) -> int:
+        """Bytes of a panel's probabilities."""
+        return self.rows(tokens) * self.padded
+
+    def inverse_bytes(self, core: Core, tokens: int) -> int:
+        """Bytes of the reciprocals of the sums: a strip a row."""
+        return self.rows(tokens) * 4 * core.lanes
 
     def rows(self, tokens: int) -> int:
         """Rows of a panel of so many tokens."""
@@ -106,17 +122,15 @@ class CachePlan:
                 yield Panel(token=token, tokens=min(self.tokens, self.sizes.tokens - token), group=group)
 
 
-def plan_cache(core: Core, sizes: Sizes, q: Region, ring: Region, p: Region, out: Region) -> CachePlan:
+def plan_cache(core: Core, sizes: Sizes, room: Room) -> CachePlan:
     """The cut that streams the cache in least time; CapacityError where not even one row fits, with both numbers."""
     found: list[tuple[float, CachePlan]] = []
+    target = min(CHUNK_BYTES, room.stationary // (4 * BUFFERS))
     for groups in (g for g in range(1, sizes.kv_heads + 1) if sizes.kv_heads % g == 0):
         row = groups * sizes.dim
-        chunk = core.cols * max(1, min(CHUNK_BYTES // row // core.cols, ceil(sizes.keys / core.cols)))
-        made = _shrunk(
-            core,
-            CachePlan(sizes=sizes, tokens=1, groups=groups, chunk=chunk, buffers=BUFFERS, q=q, ring=ring, p=p, out=out),
-        )
-        tokens = min(sizes.tokens, _most_tokens(core, made)) if made else 0
+        chunk = core.cols * max(1, min(target // row // core.cols, ceil(sizes.keys / core.cols)))
+        made = _shrunk(core, CachePlan(sizes=sizes, tokens=1, groups=groups, chunk=chunk, buffers=BUFFERS), room)
+        tokens = min(sizes.tokens, _most_tokens(core, made, room)) if made else 0
         if not made or not tokens:
             continue
         # Panels as even as whole tokens allow. A pass costs the bus, short rows the memory's latency.
@@ -125,13 +139,13 @@ def plan_cache(core: Core, sizes: Sizes, q: Region, ring: Region, p: Region, out
         passes = ceil(sizes.tokens / tokens) * sizes.kv_heads // groups
         found.append((passes * row / rate, replace(made, tokens=tokens)))
     if not found:
-        raise _too_large(core, sizes, ring, p)
+        raise _too_large(core, sizes, room)
     return min(found, key=lambda one: one[0])[1]
 
 
-def _shrunk(core: Core, made: CachePlan) -> CachePlan | None:
+def _shrunk(core: Core, made: CachePlan, room: Room) -> CachePlan | None:
     """Chunks small enough that two and better four of them fit the ring; None where not two of the smallest do."""
-    while made.buffers * made.buffer_bytes(core) + made.overrun(core) > made.ring.bytes:
+    while made.ring_bytes(core) > room.stationary:
         if made.buffers > 2:
             made = replace(made, buffers=made.buffers // 2)
         elif made.chunk > core.cols:
@@ -141,28 +155,27 @@ def _shrunk(core: Core, made: CachePlan) -> CachePlan | None:
     return made
 
 
-def _most_tokens(core: Core, made: CachePlan) -> int:
+def _most_tokens(core: Core, made: CachePlan, room: Room) -> int:
     """Tokens of the largest panel; 0 where not one fits."""
-    sizes, heads = made.sizes, made.groups * made.sizes.share
-    blocks = made.padded // core.cols
+    heads = made.groups * made.sizes.share
+    blocks = max(made.padded // core.cols, ceil(made.sizes.dim / core.cols))
+    # Buffers begin at multiples of some bytes: a little is left for that.
     return min(
-        core.accumulator_rows // (heads * max(blocks, ceil(sizes.dim / core.cols))),
-        made.p.bytes // (heads * made.padded),
-        (made.q.bytes - core.rows) // (heads * sizes.dim),
-        made.out.bytes // (heads * (sizes.dim + 4 * core.lanes)),
+        room.accumulator_rows // (heads * blocks),
+        (room.moving - 2 * SPARE_BYTES) // (made.q_bytes(1) + made.p_bytes(1)),
+        (room.results - 2 * SPARE_BYTES) // (made.q_bytes(1) + made.inverse_bytes(core, 1)),
     )
 
 
-def _too_large(core: Core, sizes: Sizes, ring: Region, p: Region) -> CapacityError:
+def _too_large(core: Core, sizes: Sizes, room: Room) -> CapacityError:
     rows = sizes.share * ceil(sizes.keys / core.cols)
-    if rows > core.accumulator_rows:
+    if rows > room.accumulator_rows:
         return CapacityError(
-            f"scores of {sizes.share} heads and {sizes.keys} keys take {rows} accumulator rows, the core has"
-            f" {core.accumulator_rows}",
+            f"scores of {sizes.share} heads and {sizes.keys} keys take {rows} accumulator rows of {room.accumulator_rows}",
             hint="a shorter cache, or a core with more accumulator rows",
         )
     return CapacityError(
-        f"attention over {sizes.keys} keys of {sizes.dim} needs chunks of {core.cols} keys in {ring.bytes} bytes and"
-        f" {sizes.share * sizes.keys} bytes of probabilities in {p.bytes} bytes of the scratchpad",
+        f"attention over {sizes.keys} keys of {sizes.dim} needs chunks of {core.cols} keys in {room.stationary} bytes and"
+        f" {sizes.share * sizes.keys} bytes of probabilities in {room.moving} bytes of the scratchpad",
         hint="a shorter cache, or a core with a larger scratchpad",
     )

@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from presilicon.compiler import emit_product, emit_rows
+from presilicon.compiler import emit_convolution, emit_decode, emit_product, emit_rows
 from presilicon.compiler.emission import Emission
 from presilicon.compiler.memory import Dram, banks, rounded
 from presilicon.compiler.schedule import allocate, emit_core, order
 from presilicon.compiler.site import Constants, Site, Strand
-from presilicon.compiler.steps import Gather, Lowered, Product, Rows, Step
+from presilicon.compiler.steps import Attention, Convolution, Gather, Lowered, Product, Rows, Step
 from presilicon.errors import CheckError
 from presilicon.isa import INSTRUCTION_BYTES, UOP_BYTES, Instruction, Program, Region, link
 from presilicon.template import Core
 
 # How each kind of step is emitted.
-EMISSIONS: Mapping[type, Emission] = {Product: emit_product.EMISSION, Rows: emit_rows.EMISSION}
+EMISSIONS: Mapping[type, Emission] = {
+    Product: emit_product.EMISSION,
+    Rows: emit_rows.EMISSION,
+    Convolution: emit_convolution.EMISSION,
+}
 # Rows of a strand from which on a second one pays: its weights pass twice, its vector work hides the other's.
 STRAND_ROWS = 32
 # Up to so many rows the weights of products are what costs.
@@ -33,6 +37,8 @@ class Emitted:
 
 def emission_of(step: Step) -> Emission:
     """How a step is emitted; CheckError where its kind cannot be yet."""
+    if isinstance(step, Attention) and step.position:
+        return emit_decode.EMISSION
     try:
         return EMISSIONS[type(step)]
     except KeyError:

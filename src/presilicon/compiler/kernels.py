@@ -16,7 +16,7 @@ from presilicon.compiler.kernel_operations import COLUMNS, IMM, ONE, SWAP, Opera
 from presilicon.compiler.kernel_registers import allocated
 from presilicon.compiler.vectors import Loop, Operand, Output, Scalars, Stream, Swapped, Value, VectorProgram
 from presilicon.errors import CheckError
-from presilicon.isa import Instruction, Uop, vector
+from presilicon.isa import Instruction, Slot, Uop, vector
 from presilicon.isa.kernels import group_count
 from presilicon.isa.uop import sections
 from presilicon.template import Core
@@ -49,13 +49,13 @@ class CompiledKernel:
         """Strips that the packed parameters take; 0 where there are none."""
         return 1 + max(u.offset for u in self.uops) if self.packed else 0
 
-    def instruction(self, at: Where, *, start: int, rows: int, strips: int, columns: int, **more: Any) -> Instruction:
+    def instruction(self, at: Where, *, start: int, rows: int, strips: int | Slot, columns: int, **more: Any) -> Instruction:
         """The instruction that runs it from slot ``start``; ``at``: address and pitch of each stream by one of its names.
 
         ``more``: valid, causal, bank, acc, acc_step, as in `isa.vector`.
         """
         # A strip beyond `strips` is idle, a parameter's too. What is written ends with the columns.
-        if self.reach:
+        if self.reach and isinstance(strips, int):
             strips = max(strips, self.reach)
         places = [next(at[name] for name in names if name in at) for names in self.streams]
         return vector(

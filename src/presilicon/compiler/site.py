@@ -28,7 +28,7 @@ from presilicon.template import GROUP, Core
 # The scalar register in which addresses of runtime rows are made, each just before its use; steps may use those from
 # `FIRST_SCRATCH` up to it between two yields.
 ADDRESS_REGISTER = 15
-FIRST_SCRATCH = 10
+FIRST_SCRATCH = 4
 # While a program is emitted its kernels lie from here on: nothing else does. `Site.finish` puts them where there is room.
 _KERNELS_AT = 1 << 39
 # Cycles that the rough clock gives a transfer beside its beats: the memory's latency and the way of an instruction.
