@@ -16,6 +16,7 @@ from pathlib import Path
 from presilicon import chip
 from presilicon.cli import main as presilicon
 from presilicon.cli.chips import MAIN_COLUMNS, main_figures
+from presilicon.economics import published
 from presilicon.frontend import listing
 from presilicon.validate.claims import claims, page
 
@@ -50,9 +51,18 @@ def chips_page() -> str:
     return before + "\n".join(lines) + "\n"
 
 
+def economics_page() -> str:
+    """economics.md with its two tables anew: each stands between a mark of its name and the mark of its end."""
+    text = (DOCS / "economics.md").read_text(encoding="utf-8")
+    for name, table in (("areas", published.area_table()), ("costs", published.cost_table())):
+        text = re.sub(f"(<!-- {name} -->\n).*?(<!-- end -->)", lambda m, t=table: f"{m[1]}{t}\n{m[2]}", text, flags=re.DOTALL)
+    return text
+
+
 def pages() -> dict[Path, str]:
     """Every page that has figures, as it should be."""
     found = {DOCS / "models.md": listing.page(), DOCS / "chips.md": chips_page(), DOCS / "claims.md": page(claims())}
+    found[DOCS / "economics.md"] = economics_page()
     for path in (DOCS.parent / "README.md", *sorted(DOCS.glob("*.md"))):
         text = found.get(path) or path.read_text(encoding="utf-8")
         found[path] = BLOCK.sub(lambda match: answered(match.group(1)), text)

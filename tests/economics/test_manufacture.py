@@ -11,7 +11,7 @@ from presilicon.economics.manufacture import (
     Prices,
     UnitCost,
     assumptions,
-    drawn,
+    draw,
     nre_usd,
     package,
     price_usd,
@@ -94,7 +94,7 @@ def test_draws_keep_to_their_range_and_their_seed(seed, node, kind) -> None:
 
 def test_the_value_is_the_median_of_the_draws_and_both_ends_are_near() -> None:
     known = Quantity(10.0, 9.0, 30.0, "USD", "a page", "2026", "low")
-    found = drawn(known, np.random.default_rng(0), 20_000)
+    found = draw(known, np.random.default_rng(0), 20_000)
     assert np.median(found) == pytest.approx(10.0, rel=0.01)
     assert found.min() == pytest.approx(9.0, abs=0.02)
     assert found.max() == pytest.approx(30.0, abs=0.5)

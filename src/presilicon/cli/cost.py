@@ -36,7 +36,7 @@ def cost(chip: str, volume: int | None, as_json: bool) -> None:
     presilicon cost my-chip.toml --json
 
     A CHIP whose die area is blank gets one from its blocks. Prices are published estimates with their ranges; p10, p50 and
-    p90 are percentiles over draws from these. The margin of whoever sells the chip is not in it.
+    p90 are percentiles over draws from these. No margin is in the table; what one sells for is told below it.
     """
     from presilicon.chip import load
     from presilicon.economics.cost import cost as find
@@ -74,6 +74,11 @@ def _print(found: Mapping[str, Any]) -> None:
     ]
     columns = ("USD", "value", "p10", "p50", "p90")
     print_table(columns, parts, right=columns[1:])
+    say()
+    curve = ", ".join(f"{_usd(one['usd']['value'])} USD each for {one['volume']:,}" for one in found["volume_curve"])
+    say(f"With masks and design borne by all: {curve}.")
+    partner, vendor = (_usd(found["price_usd"][seller]["value"]) for seller in ("partner", "vendor"))
+    say(f"Sold at the margin of a partner that makes it to order: {partner} USD; at a vendor's: {vendor} USD.")
     say()
     for line in found["taken"]:
         say(f"Not published: {line}.")

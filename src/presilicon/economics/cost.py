@@ -20,20 +20,23 @@ from presilicon.economics.manufacture import (
     Prices,
     UnitCost,
     assumptions,
+    draw,
     nre_usd,
+    price_usd,
     prices,
     sampled_prices,
     unit_cost,
     volume_curve,
 )
 from presilicon.economics.policy import PolicyClass, policy_class
-from presilicon.economics.quantity import Quantity, Real, memory_kind, node
+from presilicon.economics.quantity import Quantity, Real, memory_kind, node, quantity
 from presilicon.economics.silicon import Areas, DieSpec, area_spread, die_area, logic_scale, sram_scale
 from presilicon.errors import ChipError, InputError, WorkloadError
 from presilicon.template import Core
 
 _SYNTHESISED_NODE = "n7"  # where area.area knows logic and memories
 _SAMPLES = 4096
+_VOLUMES = (1_000, 10_000, 100_000, 1_000_000)
 _NO_MEMORY = "DDR4"  # any kind without HBM: it only says how a die without memory is packaged
 
 
@@ -59,7 +62,11 @@ class Spread:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """A chip's cost. ``blocks`` are mm2 of all its dies by the model, beside the area that the cost is for."""
+    """A chip's cost. ``blocks`` are mm2 of all its dies by the model, beside the area that the cost is for.
+
+    ``curve``: what each costs when so many bear masks and design. ``price_usd``: what one unit sells for at the margin of a
+    "partner" that makes it to order, and of a "vendor" of accelerators.
+    """
 
     chip: str
     node: str
@@ -74,6 +81,8 @@ class Cost:
     nre_usd: Spread
     nre: Mapping[str, Spread]
     usd_at_volume: Spread | None
+    curve: Mapping[int, Spread]
+    price_usd: Mapping[str, Spread]
     policy: PolicyClass | None
     assumed: Mapping[str, Quantity]
     taken: tuple[str, ...]
@@ -91,6 +100,8 @@ class Cost:
             "unit_usd": self.unit_usd.to_json(),
             "nre_usd": self.nre_usd.to_json() | {"parts": {name: spread.to_json() for name, spread in self.nre.items()}},
             "usd_at_volume": self.usd_at_volume.to_json() if self.usd_at_volume else None,
+            "volume_curve": [{"volume": volume, "usd": spread.to_json()} for volume, spread in self.curve.items()],
+            "price_usd": {seller: spread.to_json() for seller, spread in self.price_usd.items()},
             "tpp": self.policy.tpp if self.policy else None,
             "performance_density": self.policy.density if self.policy else None,
             "policy": self.policy.to_json() if self.policy else None,
@@ -177,11 +188,16 @@ def cost(chip: Chip, *, volume: float | None = None, samples: int = _SAMPLES, se
     central, drawn = prices(at, kind), sampled_prices(at, kind, samples, seed)
     one, many = made(die_mm2, central), made(die_mm2 * factor, drawn)
     names = [f.name for f in fields(UnitCost) if f.name.endswith("_usd")]
-    at_volume = None
-    if volume is not None:
-        at_volume = Spread.of(
-            volume_curve(one.unit_usd, nre_usd(central), volume), volume_curve(many.unit_usd, nre_usd(drawn), volume)
+
+    def each(number: float) -> Spread:
+        return Spread.of(
+            volume_curve(one.unit_usd, nre_usd(central), number), volume_curve(many.unit_usd, nre_usd(drawn), number)
         )
+
+    def sold(seller: str, generator: np.random.Generator) -> Spread:
+        margin = quantity("prices", "margin", seller)
+        return Spread.of(price_usd(one.unit_usd, margin.value), price_usd(many.unit_usd, draw(margin, generator, samples)))
+
     total = die_mm2 * chip.dies
     return Cost(
         chip=chip.name,
@@ -196,7 +212,9 @@ def cost(chip: Chip, *, volume: float | None = None, samples: int = _SAMPLES, se
         unit_usd=Spread.of(one.unit_usd, many.unit_usd),
         nre_usd=Spread.of(nre_usd(central), nre_usd(drawn)),
         nre={"mask_set_usd": _spread(central, drawn, "mask_set_usd"), "design_usd": _spread(central, drawn, "design_usd")},
-        usd_at_volume=at_volume,
+        usd_at_volume=None if volume is None else each(volume),
+        curve={number: each(number) for number in _VOLUMES},
+        price_usd={seller: sold(seller, np.random.default_rng(seed + 2)) for seller in ("partner", "vendor")},
         policy=policy_class(chip) if chip.peak_ops_per_s else None,
         assumed=assumptions(at, kind),
         taken=taken,

@@ -1,4 +1,4 @@
-"""Whether a chip of one's own pays: break-even, and which assumption the answer hangs on. Plain functions on values."""
+"""Whether a chip of one's own pays: break-even, and which assumption that hangs on. Plain functions on values."""
 
 from __future__ import annotations
 

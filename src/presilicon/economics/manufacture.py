@@ -80,7 +80,7 @@ def prices(node: Names, memory_kind: Names) -> Prices:
     return _made(node, memory_kind, look_up)
 
 
-def drawn(known: Quantity, generator: np.random.Generator, samples: int) -> Real:
+def draw(known: Quantity, generator: np.random.Generator, samples: int) -> Real:
     """Samples of a quantity: half of them below its value and half above, ever fewer towards the ends of its range.
 
     So the value is the median, and both ends count however far they lie.
@@ -97,7 +97,7 @@ def sampled_prices(node: str, memory_kind: str, samples: int, seed: int = 0) -> 
     generator = np.random.default_rng(seed)
 
     def look(table: str, item: Names, kind: str) -> Real:
-        return drawn(quantity(table, str(item), kind), generator, samples)
+        return draw(quantity(table, str(item), kind), generator, samples)
 
     return _made(node, memory_kind, look)
 
