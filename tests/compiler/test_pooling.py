@@ -99,7 +99,7 @@ def on_core(core: Core, case: Case, most_bytes: int) -> NDArray[np.generic]:
     windows = Windows.of(step, case.x.itemsize)
     state, half = State(core, np.ascontiguousarray(case.x).reshape(-1).view(np.uint8)), core.scratchpad_bytes // 2
     y = np.zeros((rows, columns, windows.pixel_bytes), np.uint8)
-    for band in bands(windows, most_bytes, core.accumulator_rows):
+    for band in bands(windows, most_bytes):
         state.spad[:] = 0xA5
         make = edge_loads if step.kind == "max" else image_loads
         for one in make(windows, band, 0, 0):
@@ -146,4 +146,4 @@ def test_windows_in_the_padding_alone_are_refused() -> None:
     step = Pool(name="p", x="x", out="y", kind="max", height=4, width=4, channels=2, kernel=(2, 2), padding=(0, 0, 0, 2))
     windows = Windows.of(step)
     with pytest.raises(CapacityError, match="lies in the padding altogether"):
-        edge_loads(windows, bands(windows, 1000, 64)[0], 0, 0)
+        edge_loads(windows, bands(windows, 1000)[0], 0, 0)

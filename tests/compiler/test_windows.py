@@ -16,7 +16,7 @@ from presilicon.compiler.convolution import block_tiles, column_blocks, pack_wei
 from presilicon.compiler.meaning import reference
 from presilicon.compiler.steps import Binding, Convolution, Lowered, Tensor
 from presilicon.compiler.vectors import ONE, Loop, Output, Sum, VectorProgram, product
-from presilicon.compiler.windows import Windows, bands, edge_loads, image_bytes, image_loads, image_size, tiles_of
+from presilicon.compiler.windows import Windows, areas, bands, edge_loads, image_bytes, image_loads, image_size, tiles_of
 from presilicon.errors import CapacityError
 from presilicon.isa import State, execute, load, matmul
 from presilicon.template import Core
@@ -151,7 +151,7 @@ def on_core(core: Core, case: Case, most_bytes: int, most_tiles: int) -> NDArray
     y = np.full((height, width, step.out_channels), -1, np.int32)
     half = core.scratchpad_bytes // 2
     blocks, windows = column_blocks(core, step), Windows.of(step)
-    for band in bands(windows, min(most_bytes, half), core.accumulator_rows):
+    for band in bands(windows, min(most_bytes, half)):
         assert image_bytes(windows, band) <= most_bytes
         state.spad[:half] = 0x55
         for one in image_loads(windows, band, 0, 0, case.zero_point):
@@ -224,12 +224,31 @@ def test_depthwise_takes_a_tile_for_each_tap() -> None:
 def test_window_that_does_not_fit_is_refused_with_both_numbers() -> None:
     step = step_of(height=9, width=9, channels=100, out_channels=8, kernel=(5, 5))
     with pytest.raises(CapacityError, match="2500 bytes does not fit into 2000 bytes"):
-        bands(Windows.of(step), 2000, 64)
+        bands(Windows.of(step), 2000)
+
+
+@given(st.integers(1, 7), st.integers(1, 6), st.integers(1, 3), st.integers(1, 60), st.data())
+def test_areas_are_the_results_in_order(rows: int, columns: int, batch: int, most: int, data: st.DataObject) -> None:
+    step = step_of(height=rows, width=columns, channels=2, out_channels=2, batch=batch)
+    windows, total = Windows.of(step), batch * rows * columns
+    start = data.draw(st.integers(0, total))
+    share = range(start, data.draw(st.integers(start, total)))
+    found = []
+    for image, area in areas(windows, share):
+        for band in bands(windows, 1 << 20, most, area):
+            assert band.rows * band.columns <= most
+            # Results of a band lie one behind the other.
+            assert band.rows == 1 or (band.column, band.columns) == (0, columns)
+            found += range(
+                (image * rows + band.row) * columns + band.column,
+                (image * rows + band.row + band.rows - 1) * columns + band.column + band.columns,
+            )
+    assert found == list(share)
 
 
 def test_bands_are_whole_and_even() -> None:
     step = step_of(height=56, width=56, channels=64, out_channels=64, kernel=(3, 3), padding=(1, 1, 1, 1))
-    made = bands(Windows.of(step), 64 << 10, 512)
+    made = bands(Windows.of(step), 64 << 10)
     assert sum(band.rows * band.columns for band in made) == 56 * 56
     assert max(band.rows for band in made) - min(band.rows for band in made) <= 1
 
@@ -242,7 +261,7 @@ def test_edges_are_the_image_again(case: Case, most_bytes: int) -> None:
     top, left, bottom, right = step.padding
     image = np.pad(case.x.reshape(step.height, step.width, -1), ((top, bottom), (left, right), (0, 0)), mode="edge")
     state = State(CORE, case.x.reshape(-1).view(np.uint8))
-    for band in bands(windows, most_bytes, 64):
+    for band in bands(windows, most_bytes):
         rows, pitch = image_size(windows, band)
         try:
             loads = edge_loads(windows, band, 0, 0)

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from math import ceil
 
 from presilicon.compiler.emission import Emission
-from presilicon.compiler.kernel_operations import COLUMNS
-from presilicon.compiler.kernels import CompiledKernel
+from presilicon.compiler.epilogue import Epilogue, blocks_at_most, rows_at_most
 from presilicon.compiler.meaning import weights_of
-from presilicon.compiler.memory import Arena, Chunk, Hold
+from presilicon.compiler.memory import Chunk, Hold
 from presilicon.compiler.packing import pack
-from presilicon.compiler.parameters import Parameters, dtypes, element_bytes
 from presilicon.compiler.site import Strand
 from presilicon.compiler.steps import Product
 from presilicon.errors import CapacityError
@@ -65,7 +63,7 @@ class ProductPlan:
 
 def plan_product(strand: Strand, step: Product) -> ProductPlan:
     """The cut of a strand's share of a product; CapacityError, with both numbers, where one row does not fit."""
-    core, site = strand.core, strand.site
+    core = strand.core
     k, n = (int(size) for size in strand.lowered.constants[step.weights].shape)
     m = len(strand.rows(strand.lowered.tensors[step.x].rows))
     # Multipliers belong to whole blocks of k; where groups are none the weights go as int8.
@@ -76,30 +74,15 @@ def plan_product(strand: Strand, step: Product) -> ProductPlan:
     chunk = k_blocks
     while chunk > group_blocks and CHUNKS * chunk_bytes(core, chunk, int4, group_blocks) > room:
         chunk = ceil(ceil(chunk / 2) / group_blocks) * group_blocks
-    out = element_bytes(site, step.outputs)
-    streams = element_bytes(site, step.streams)
-    rows = min(max(m, 1), strand.moving.size // k, len(strand.accumulator_rows))
-    if out:
-        rows = min(rows, strand.results.size // (2 * core.cols * out))
-    if streams:
-        rows = min(rows, strand.operands.size // (4 * core.cols * streams))
-    if rows < 1:
+    most = min(rows_at_most(strand, step), strand.moving.size // k)
+    if most < 1:
         raise CapacityError(
-            f"a row of {k} bytes does not fit into {strand.moving.size} bytes of the scratchpad, or its results into"
-            f" {strand.results.size}",
+            f"a row of {k} bytes does not fit into {strand.moving.size} bytes of the scratchpad",
             where=step.name,
             hint="a core with a larger scratchpad",
         )
-    rows = ceil(max(m, 1) / ceil(max(m, 1) / rows))
-    group = min(
-        n_blocks, len(strand.accumulator_rows) // rows, max(1, strand.results.size // (2 * rows * core.cols * max(1, out)))
-    )
-    if streams:
-        group = min(group, max(1, strand.operands.size // (4 * rows * core.cols * streams)))
-    parameters = Parameters.of(step, n).block_bytes(core)
-    if parameters:
-        group = min(group, max(1, strand.operands.size // (4 * parameters)))
-    group = ceil(n_blocks / ceil(n_blocks / group))
+    rows = ceil(max(m, 1) / ceil(max(m, 1) / min(max(m, 1), most)))
+    group = blocks_at_most(strand, step, n, rows)
     whole = n_blocks * sum(chunk_bytes(core, min(chunk, k_blocks - at), int4, group_blocks) for at in range(0, k_blocks, chunk))
     return ProductPlan(
         m=m,
@@ -148,10 +131,7 @@ class _Emission:
         self.strand, self.site, self.core, self.step = strand, strand.site, strand.core, step
         self.plan = plan_product(strand, step)
         self.rows = strand.rows(strand.lowered.tensors[step.x].rows)
-        self.parameters = Parameters.of(step, self.plan.n)
-        self.kernel: CompiledKernel = self.site.compiled(
-            step.program, "product", dtypes=dtypes(self.site, step.streams), block_strips=self.core.chunks
-        )
+        self.epilogue = Epilogue(strand, step, self.plan.n)
         # Where weights stay: their addresses by block and chunk.
         self.kept: dict[tuple[int, int], int] = {}
 
@@ -187,71 +167,9 @@ class _Emission:
 
     def multiply(self, panel: int, x: int, group: range) -> None:
         """One group of blocks of columns of one panel: its products, its vector program, its stores."""
-        site, step, core, strand = self.site, self.step, self.core, self.strand
-        rows, of_panel = self.plan.rows_of(panel), len(self.plan.rows_of(panel))
-        moved = range(self.rows.start + rows.start, self.rows.start + rows.stop)
-        column = group.start * core.cols
-        width = min(len(group) * core.cols, self.plan.n - column)
-        kernel = site.kernel(self.kernel.uops)
-        site.tables(step.program.tables)
-        at: dict[str, tuple[int, int]] = {}
-        given: list[tuple[Arena, int]] = []
-        parameters, place = self.parameters.block_bytes(core), 0
-        if parameters:
-            place = strand.operands.take(len(group) * parameters, "column parameters")
-            given.append((strand.operands, place))
-            self.parameters.load(site, step.name, place, group.start, len(group))
-        padded = len(group) * core.cols
-        for b in step.streams:
-            size = site.matrix(b.tensor)[2]
-            arena = strand.results if self.in_place(b.name) else strand.operands
-            at[b.name] = (arena.take(of_panel * padded * size, f"stream {b.name}"), padded * size)
-            given.append((arena, at[b.name][0]))
-            site.fetch(b.tensor, at[b.name][0], moved, b.column + column, width, pitch=padded * size, row=b.row)
-        bank = strand.next_bank()
-        for number, block in enumerate(group):
-            self.products(panel, x, block, bank, strand.accumulator_rows.start + number * of_panel)
-        for b in step.outputs:
-            size = site.matrix(b.tensor)[2]
-            merged = self.in_place(b.name)
-            if merged:
-                at[b.name] = at[merged]
-            else:
-                at[b.name] = (strand.results.take(of_panel * padded * size, f"output {b.name}"), padded * size)
-                given.append((strand.results, at[b.name][0]))
-        for number, block in enumerate(group):
-            places = {name: (where + number * core.cols * self.size(name), pitch) for name, (where, pitch) in at.items()}
-            if parameters:
-                start = place + number * parameters
-                places[COLUMNS] = (start, 0)
-                places |= {name: (start + 4 * core.cols * i, 0) for i, name in enumerate(self.parameters.names)}
-            site.add(
-                self.kernel.instruction(
-                    places,
-                    start=kernel,
-                    rows=of_panel,
-                    strips=core.chunks,
-                    columns=min(core.cols, self.plan.n - block * core.cols),
-                    bank=bank,
-                    acc=strand.accumulator_rows.start + number * of_panel,
-                )
-            )
-        for b in step.outputs:
-            site.put(b.tensor, at[b.name][0], moved, b.column + column, width, pitch=at[b.name][1], row=b.row)
-        for arena, address in given:
-            arena.free(address)
-
-    def in_place(self, name: str) -> str:
-        """The input whose place an output takes, or the output that takes an input's; empty where none."""
-        for names in self.kernel.streams:
-            if len(names) > 1 and name in names:
-                return names[1] if name == names[0] else names[0]
-        return ""
-
-    def size(self, name: str) -> int:
-        """Bytes of an element of a stream or output."""
-        b = next(b for b in (*self.step.streams, *self.step.outputs) if b.name == name)
-        return self.site.matrix(b.tensor)[2]
+        rows, start = self.plan.rows_of(panel), self.rows.start
+        moved = range(start + rows.start, start + rows.stop)
+        self.epilogue.group(moved, group, lambda block, bank, acc: self.products(panel, x, block, bank, acc))
 
     def products(self, panel: int, x: int, block: int, bank: int, acc: int) -> None:
         """All chunks of k of one block of columns."""

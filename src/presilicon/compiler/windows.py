@@ -79,30 +79,47 @@ def image_bytes(windows: Windows, band: Band) -> int:
     return rows * pitch
 
 
-def bands(windows: Windows, most_bytes: int, most_rows: int) -> tuple[Band, ...]:
-    """The result in bands of even size whose images have at most ``most_bytes``, of at most ``most_rows`` rows.
+def areas(windows: Windows, results: range) -> tuple[tuple[int, Band], ...]:
+    """A range of results, images of a batch one behind the other, as (image, band): whole rows, and parts of rows."""
+    found, at, each = [], results.start, windows.rows * windows.columns
+    while at < results.stop:
+        image, (row, column) = at // each, divmod(at % each, windows.columns)
+        left = min(results.stop, (image + 1) * each) - at
+        if column or left < windows.columns:
+            band = Band(row, 1, column, min(left, windows.columns - column))
+        else:
+            band = Band(row, left // windows.columns, 0, windows.columns)
+        found.append((image, band))
+        at += band.rows * band.columns
+    return tuple(found)
 
-    Whole rows where one fits, else pieces of rows. CapacityError where not even one window fits.
+
+def bands(windows: Windows, most_bytes: int, most_results: int = 0, area: Band | None = None) -> tuple[Band, ...]:
+    """The result, or an area of it, in bands of even size whose images have at most ``most_bytes``.
+
+    Of at most ``most_results`` results (0: any number). Whole rows where one fits, else pieces of single rows. CapacityError
+    where not even one window fits, with both numbers.
     """
+    area = area or Band(0, windows.rows, 0, windows.columns)
 
     def fits(rows: int, columns: int) -> bool:
-        return image_bytes(windows, Band(0, rows, 0, columns)) <= most_bytes
+        few = not most_results or rows * columns <= most_results
+        return few and image_bytes(windows, Band(0, rows, 0, columns)) <= most_bytes
 
     if not fits(1, 1):
         need = image_bytes(windows, Band(0, 1, 0, 1))
         raise CapacityError(
             f"one window of {need} bytes does not fit into {most_bytes} bytes of the scratchpad", where=windows.name
         )
-    columns = windows.columns
+    columns, rows = area.columns, 1
     while not fits(1, columns):
         columns -= 1
-    rows = 1
-    while rows < min(windows.rows, most_rows) and fits(rows + 1, columns):
+    while columns == area.columns and rows < area.rows and fits(rows + 1, columns):
         rows += 1
     return tuple(
-        Band(row, next_row - row, column, next_column - column)
-        for row, next_row in _even(windows.rows, rows)
-        for column, next_column in _even(windows.columns, columns)
+        Band(area.row + row, next_row - row, area.column + column, next_column - column)
+        for row, next_row in _even(area.rows, rows)
+        for column, next_column in _even(area.columns, columns)
     )
 
 
