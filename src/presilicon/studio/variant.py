@@ -122,7 +122,7 @@ def varied(base: Chip, changes: Mapping[str, float]) -> Chip:
     chip = replace(
         base,
         name=f"{base.name}-changed",
-        title="",
+        title=f"{base.title or base.name}, changed",
         aliases=(),
         note=note,
         price=Price(),
