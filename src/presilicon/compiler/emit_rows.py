@@ -23,10 +23,10 @@ PANELS = 4
 def shape_of(strand: Strand, step: Rows) -> tuple[int, int]:
     """Rows and columns of a step's matrix: those of its first stream that is no cache's, cut to what the outputs have."""
     tensors, program = strand.lowered.tensors, step.program
-    whole = [b for b in step.outputs if not program.output(b.name).scalar and not b.column and not b.row]
+    written = [b for b in step.outputs if not program.output(b.name).scalar]
     for b in step.streams:
         if b.tensor in tensors and not b.row:
-            columns = min([tensors[b.tensor].columns - b.column, *(tensors[o.tensor].columns for o in whole)])
+            columns = min([tensors[b.tensor].columns - b.column, *(tensors[o.tensor].columns - o.column for o in written)])
             return tensors[b.tensor].rows, columns
     raise CheckError("no stream says how many rows there are", where=step.name)
 

@@ -159,8 +159,8 @@ class _Meaning:
         raise CheckError("no stream says how many rows there are", where=step.name)
 
     def widths(self, step: Product | Convolution | Rows) -> list[int]:
-        outputs = [b for b in step.outputs if not step.program.output(b.name).scalar and not b.column and not b.row]
-        return [self.lowered.tensors[b.tensor].columns for b in outputs]
+        outputs = [b for b in step.outputs if not step.program.output(b.name).scalar]
+        return [self.lowered.tensors[b.tensor].columns - b.column for b in outputs]
 
     def bound(self, b: Binding, rows: int, columns: int) -> Array:
         whole = self.values[b.tensor]
