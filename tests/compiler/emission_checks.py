@@ -1,4 +1,4 @@
-"""What tests of the emission share: small models, cores of every size, and a model through reference, verifier and simulator."""
+"""For tests of the emission: cores of every size, and a model through reference, verifier and simulator."""
 
 from dataclasses import replace
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from presilicon.compiler import emit_convolution, emit_decode, emit_product, emit_rows
+from presilicon.compiler import emit_attention, emit_convolution, emit_decode, emit_pool, emit_product, emit_reduce, emit_rows
 from presilicon.compiler.emission import Emission
 from presilicon.compiler.memory import Dram, banks, rounded
 from presilicon.compiler.schedule import allocate, emit_core, order
 from presilicon.compiler.site import Constants, Site, Strand
-from presilicon.compiler.steps import Attention, Convolution, Gather, Lowered, Product, Rows, Step
+from presilicon.compiler.steps import Attention, Convolution, Gather, Lowered, Pool, Product, Reduce, Rows, Step
 from presilicon.errors import CheckError
 from presilicon.isa import INSTRUCTION_BYTES, UOP_BYTES, Instruction, Program, Region, link
 from presilicon.template import Core
@@ -19,7 +19,10 @@ from presilicon.template import Core
 EMISSIONS: Mapping[type, Emission] = {
     Product: emit_product.EMISSION,
     Rows: emit_rows.EMISSION,
+    Attention: emit_attention.EMISSION,
     Convolution: emit_convolution.EMISSION,
+    Reduce: emit_reduce.EMISSION,
+    Pool: emit_pool.EMISSION,
 }
 # Rows of a strand from which on a second one pays: its weights pass twice, its vector work hides the other's.
 STRAND_ROWS = 32

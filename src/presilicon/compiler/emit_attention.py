@@ -1,0 +1,393 @@
+"""Attention over a known number of keys: score rows stay on the chip, K and V are stationary, heads follow one another closely.
+
+Where the scores of eight rows do not fit into the accumulators they are kept as fp32 in the scratchpad, key chunk by key chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from math import ceil
+
+from presilicon.compiler.attention_plan import AttentionPlan, Panel, plan_attention
+from presilicon.compiler.emission import Emission
+from presilicon.compiler.meaning import STEPS_A_UNIT, probability_table
+from presilicon.compiler.memory import Arena, Chunk, Hold
+from presilicon.compiler.site import Strand
+from presilicon.compiler.steps import Attention
+from presilicon.compiler.vectors import (
+    ONE,
+    Constant,
+    Loop,
+    Operand,
+    Output,
+    Scalar,
+    Scalars,
+    Stream,
+    Sum,
+    Value,
+    VectorProgram,
+    fused,
+    product,
+    reciprocal,
+)
+from presilicon.isa import load, matmul, reg
+
+
+@cache
+def softmax(score_scale: float, value_scale: float, stored: bool) -> VectorProgram:
+    """Probabilities ``p`` (int8) and the row scalar ``inverse``, of the sums or of scaled scores ``s``: `meaning.attend`."""
+    scale = Constant(score_scale * STEPS_A_UNIT)
+    scores: Operand = Stream("s") if stored else product(Sum(), scale)
+    at = fused(Stream("s"), ONE, Scalar("shift")) if stored else fused(Sum(), scale, Scalar("shift"))
+    p = Value("table0", at, ONE)
+    return VectorProgram(
+        phases=(
+            Loop(maxima=(("largest", scores),)),
+            Scalars((("shift", fused(Scalar("largest"), ONE, Constant(127.0), negate_p=True)),)),
+            Loop(sums=(("total", p),), outputs=(("p", p),)),
+            Scalars((("inverse", product(reciprocal(Scalar("total")), Constant(value_scale))),)),
+        ),
+        outputs=(Output("p", "int8"), Output("inverse", scalar=True)),
+        tables=(probability_table(), b""),
+    )
+
+
+@cache
+def scaled_scores(score_scale: float) -> VectorProgram:
+    """Scores as fp32 ``s``."""
+    value = product(Sum(), Constant(score_scale * STEPS_A_UNIT))
+    return VectorProgram(phases=(Loop(outputs=(("s", value),)),), outputs=(Output("s"),))
+
+
+@cache
+def weighted_values(zero_point: int) -> VectorProgram:
+    """The result of a head: sums times the row's ``inverse``."""
+    value = product(Sum(), Stream("inverse"))
+    return VectorProgram(phases=(Loop(outputs=(("out", value),)),), outputs=(Output("out", "int8", zero_point),))
+
+
+class _Pair:
+    """Two buffers of an arena, used in turn; the most that either holds."""
+
+    def __init__(self, arena: Arena, size: int, what: str) -> None:
+        self.arena = arena
+        self.places = [arena.take(size, what) for _ in range(2)]
+
+    def turn(self) -> int:
+        """The one that was not used last."""
+        self.places.reverse()
+        return self.places[0]
+
+    def free(self) -> None:
+        """Gives both back."""
+        self.arena.free(*self.places)
+
+
+@dataclass(slots=True)
+class _Queries:
+    """A panel of a group of heads under way: where its queries and (from the first on) its heads' results lie."""
+
+    panel: Panel
+    q: int
+    out: int = -1
+
+
+@dataclass(slots=True)
+class _Head:
+    """A query head of a panel under way: its number in the group, its bank, its buffers."""
+
+    queries: _Queries
+    number: int
+    bank: int = 0
+    stored: int = -1
+    p: int = -1
+    inverse: int = -1
+
+
+class _Emission:
+    """One strand's attention under way."""
+
+    def __init__(self, strand: Strand, step: Attention) -> None:
+        self.strand, self.site, self.core, self.step = strand, strand.site, strand.core, step
+        self.plan: AttentionPlan = plan_attention(strand, step)
+        self.shared = step.heads // step.kv_heads
+        self.heads = self.plan.kv_group * self.shared
+        self.width = self.heads * step.dim
+        self.values = ceil(step.dim / self.core.cols)
+        self.bank = strand.next_bank()
+        zero_point = strand.lowered.tensors[step.out].zero_point
+        self.softmax_program = softmax(step.score_scale, step.value_scale, self.plan.stored)
+        self.softmax_kernel = self.site.compiled(self.softmax_program, zero_beyond=("p",))
+        self.out_kernel = self.site.compiled(weighted_values(zero_point), fixed=("inverse",))
+
+    def run(self) -> Iterator[None]:
+        """Groups of KV heads; in each all panels and heads, the scores of one before the softmax of the one before is used."""
+        for group in range(self.step.kv_heads // self.plan.kv_group):
+            samples = sorted({panel.sample for panel in self.plan.panels})
+            for sample in samples:
+                yield from self.group(group, [p for p in self.plan.panels if p.sample == sample])
+
+    def group(self, group: int, panels: list[Panel]) -> Iterator[None]:
+        keys = max(panel.keys for panel in panels)
+        most, wide = max(len(panel.rows) for panel in panels), self.wide(keys)
+        self.most = most
+        moving, results = self.strand.moving, self.strand.results
+        self.q, self.p = _Pair(moving, most * self.width, "queries"), _Pair(moving, most * wide, "probabilities")
+        self.out = _Pair(results, most * self.width, "results of heads")
+        self.inverse = _Pair(results, 4 * most * self.core.lanes, "inverse sums")
+        pairs = [self.q, self.p, self.out, self.inverse]
+        if self.plan.stored:
+            self.stored = _Pair(results, 4 * most * wide, "scores")
+            pairs.append(self.stored)
+        sample, whole = panels[0].sample, None
+        if not self.plan.streamed:
+            whole = self.load_keys(group, sample, range(keys)), self.load_values(group, sample, range(keys))
+        todo = [(panel, head) for panel in panels for head in range(self.heads)]
+        following: _Head | None = None
+        before: _Head | None = None
+        queries: _Queries | None = None
+        for number in range(len(todo) + 1):
+            now, following = following, None
+            if number < len(todo):
+                panel, head = todo[number]
+                if head == 0:
+                    queries = self.load_queries(group, panel)
+                assert queries is not None
+                following = _Head(queries, head)
+                self.scores(group, following, whole)
+            if now is not None:
+                self.probabilities(now)
+                if before is not None:
+                    self.result(group, before)
+                self.weighted(group, now, whole)
+                before = now
+            yield
+        assert before is not None
+        self.result(group, before)
+        if whole is not None:
+            self.strand.stationary.free(*whole)
+        for pair in pairs:
+            pair.free()
+        yield
+
+    def wide(self, keys: int) -> int:
+        """A row of scores in whole strips."""
+        return ceil(keys / self.core.lanes) * self.core.lanes
+
+    # Loads -----------------------------------------------------------------------------------------------------------------
+
+    def load_queries(self, group: int, panel: Panel) -> _Queries:
+        q = self.q.turn()
+        self.site.fetch(self.step.q, q, panel.rows, self.step.q_column + group * self.width, self.width)
+        return _Queries(panel, q)
+
+    def _load(self, name: str, column: int, sample: int, keys: range, count: int, pitch: int) -> int:
+        """Rows ``keys`` of a sequence's K or V, filled with zeros up to ``count`` rows of ``pitch`` bytes."""
+        at = self.strand.stationary.take()
+        _, line, _ = self.site.matrix(name)
+        sequence = self.site.matrix(name)[0] // self.step.batch
+        run = self.plan.kv_group * self.step.dim
+        first = self.site.address(name) + (sample * sequence + keys.start) * line + column
+        more = {"limit": len(keys)} if count > len(keys) else {}
+        if pitch > run:
+            more["right"] = pitch - run
+        if count == 1 or (run == line == pitch and not more):
+            self.site.add(load(dram=first, spad=at, run=count * run, **more))
+        else:
+            self.site.add(load(dram=first, spad=at, n1=count, run=run, stride1=line, pitch=pitch, **more))
+        return at
+
+    def load_keys(self, group: int, sample: int, keys: range) -> int:
+        """Keys of the group, up to whole blocks of the array's columns."""
+        count = ceil(len(keys) / self.core.cols) * self.core.cols
+        column = self.step.k_column + group * self.plan.kv_group * self.step.dim
+        return self._load(self.step.k, column, sample, keys, count, self.plan.key_bytes)
+
+    def load_values(self, group: int, sample: int, keys: range) -> int:
+        """Values of the group."""
+        column = self.step.v_column + group * self.plan.kv_group * self.step.dim
+        return self._load(self.step.v, column, sample, keys, len(keys), self.plan.value_pitch)
+
+    # One head --------------------------------------------------------------------------------------------------------------
+
+    def scores(self, group: int, head: _Head, whole: tuple[int, int] | None) -> None:
+        """Scores of a head's queries with all keys: they stay in the accumulators, or go to the scratchpad."""
+        panel, core, strand = head.queries.panel, self.core, self.strand
+        rows = len(panel.rows)
+        # Behind them lie the results of the heads before, of panels that may be larger.
+        room = (len(strand.accumulator_rows) - self.most * self.values) // rows
+        if self.plan.stored:
+            head.stored = self.stored.turn()
+        else:
+            # The scores of the head before are still in its bank.
+            head.bank = self.bank = 1 - self.bank
+        for keys in self.plan.key_chunks(panel.keys):
+            k = whole[0] if whole else self.load_keys(group, panel.sample, keys)
+            blocks = ceil(len(keys) / core.cols)
+            for first in range(0, blocks, room if self.plan.stored else blocks):
+                part = range(first, min(first + room, blocks) if self.plan.stored else blocks)
+                if self.plan.stored:
+                    head.bank = strand.next_bank()
+                start = strand.accumulator_rows.start + (0 if self.plan.stored else keys.start // core.cols * rows)
+                for number, block in enumerate(part):
+                    self.block_of_scores(head, k, block, start + number * rows)
+                if self.plan.stored:
+                    column = first * core.cols
+                    self.store_scores(head, keys.start + column, min(len(keys), part.stop * core.cols) - column)
+            if not whole:
+                strand.stationary.free(k)
+
+    def block_of_scores(self, head: _Head, k: int, block: int, acc: int) -> None:
+        step, core = self.step, self.core
+        shared = head.number // self.shared
+        self.site.add(
+            matmul(
+                x=head.queries.q + head.number * step.dim,
+                w=k + block * core.cols * self.plan.key_bytes + shared * step.dim,
+                acc=acc,
+                m0=len(head.queries.panel.rows),
+                x_stride0=self.width,
+                kb=ceil(step.dim / core.rows),
+                tail=(step.dim - 1) % core.rows + 1,
+                bank=head.bank,
+                weights="transposed",
+                w_pitch=self.plan.key_bytes,
+            )
+        )
+
+    def store_scores(self, head: _Head, column: int, count: int) -> None:
+        """Scores of some keys, from the accumulators to the scratchpad."""
+        site, core = self.site, self.core
+        kernel = site.compiled(scaled_scores(self.step.score_scale))
+        rows = len(head.queries.panel.rows)
+        pitch = 4 * self.wide(head.queries.panel.keys)
+        site.add(
+            kernel.instruction(
+                {"s": (head.stored + 4 * column, pitch)},
+                start=site.kernel(kernel.uops),
+                rows=rows,
+                strips=ceil(count / core.lanes),
+                columns=self.wide(count),
+                bank=head.bank,
+                acc=self.strand.accumulator_rows.start,
+                acc_step=rows,
+            )
+        )
+
+    def probabilities(self, head: _Head) -> None:
+        """The softmax of a head's rows of scores."""
+        site, step, core, strand = self.site, self.step, self.core, self.strand
+        panel = head.queries.panel
+        rows = len(panel.rows)
+        wide = self.wide(panel.keys)
+        head.p, head.inverse = self.p.turn(), self.inverse.turn()
+        valid = reg(site.lowered.register(step.length)) if step.length else panel.token + 1 if step.causal else panel.keys
+        kernel = site.kernel(self.softmax_kernel.uops)
+        site.tables(self.softmax_program.tables)
+        places = {"p": (head.p, wide), "inverse": (head.inverse, 4 * core.lanes)}
+        if self.plan.stored:
+            places["s"] = (head.stored, 4 * wide)
+        site.add(
+            self.softmax_kernel.instruction(
+                places,
+                start=kernel,
+                rows=rows,
+                strips=wide // core.lanes,
+                columns=wide,
+                valid=valid,
+                causal=int(step.causal),
+                bank=head.bank,
+                acc=strand.accumulator_rows.start,
+                acc_step=rows,
+            )
+        )
+
+    def weighted(self, group: int, head: _Head, whole: tuple[int, int] | None) -> None:
+        """Probabilities times V, in accumulator rows behind those of the scores."""
+        step, core, strand, plan = self.step, self.core, self.strand, self.plan
+        panel = head.queries.panel
+        rows = len(panel.rows)
+        wide = self.wide(panel.keys)
+        if plan.stored:
+            head.bank = strand.next_bank()
+        for keys in [range(panel.keys)] if whole else plan.value_chunks(panel.keys):
+            v = whole[1] if whole else self.load_values(group, panel.sample, keys)
+            for number in range(self.values):
+                self.site.add(
+                    matmul(
+                        x=head.p + keys.start,
+                        w=v + head.number // self.shared * step.dim + number * core.cols,
+                        acc=strand.accumulator_rows.stop - rows * (self.values - number),
+                        m0=rows,
+                        x_stride0=wide,
+                        kb=ceil(len(keys) / core.rows),
+                        tail=(len(keys) - 1) % core.rows + 1,
+                        bank=head.bank,
+                        accumulate=int(keys.start > 0),
+                        weights="strided",
+                        w_pitch=plan.value_pitch,
+                    )
+                )
+            if not whole:
+                strand.stationary.free(v)
+
+    def result(self, group: int, head: _Head) -> None:
+        """A head's result; the last head of a panel stores all of them."""
+        site, step, core, strand = self.site, self.step, self.core, self.strand
+        queries = head.queries
+        rows = len(queries.panel.rows)
+        if head.number == 0:
+            queries.out = self.out.turn()
+        site.add(
+            self.out_kernel.instruction(
+                {"out": (queries.out + head.number * step.dim, self.width), "inverse": (head.inverse, 4 * core.lanes)},
+                start=site.kernel(self.out_kernel.uops),
+                rows=rows,
+                strips=ceil(step.dim / core.lanes),
+                columns=step.dim,
+                bank=head.bank,
+                acc=strand.accumulator_rows.stop - rows * self.values,
+                acc_step=rows,
+            )
+        )
+        if head.number == self.heads - 1:
+            site.put(step.out, queries.out, queries.panel.rows, group * self.width, self.width)
+
+
+def plan_stationary(strand: Strand, step: Attention) -> Sequence[Chunk | Hold]:
+    """Room for K and V in the order in which ``emit`` takes it: scores run one head ahead."""
+    core, plan = strand.core, plan_attention(strand, step)
+    found: list[Chunk | Hold] = []
+    heads = plan.kv_group * step.heads // step.kv_heads
+    samples = sorted({panel.sample for panel in plan.panels})
+
+    def keys(count: int) -> Hold:
+        return Hold(ceil(count / core.cols) * core.cols * plan.key_bytes)
+
+    for _ in range(step.kv_heads // plan.kv_group):
+        for sample in samples:
+            panels = [panel for panel in plan.panels if panel.sample == sample]
+            most = max(panel.keys for panel in panels)
+            if not plan.streamed:
+                found += [keys(most), Hold(most * plan.value_pitch)]
+                continue
+            ks = [[keys(len(c)) for c in plan.key_chunks(p.keys)] for p in panels for _ in range(heads)]
+            vs = [[Hold(len(c) * plan.value_pitch) for c in plan.value_chunks(p.keys)] for p in panels for _ in range(heads)]
+            for k, v in zip([*ks, []], [[], *vs], strict=True):
+                found += [*k, *v]
+    return found
+
+
+def emit_attention(strand: Strand, step: Attention) -> Iterator[None]:
+    """The instructions of a strand's queries."""
+    if len(strand.rows(strand.lowered.tensors[step.q].rows)):
+        yield from _Emission(strand, step).run()
+
+
+def _whole(step: Attention) -> tuple[str, ...]:
+    return (step.k, step.v)
+
+
+EMISSION = Emission(emit=emit_attention, plan=plan_stationary, whole=_whole)
