@@ -1,7 +1,8 @@
 """The whole path as one reads it: a model's file to steps to programs, and those run on any level.
 
-compiled = compile_model("model.onnx", load("core-16x16"), calibration=samples)
-outputs = compiled_session.run(inputs).outputs
+import presilicon
+model = presilicon.compile("model.onnx", "core-16x16", calibrate="samples.npz")
+y = model.run({"x": x})["y"]
 """
 
 from __future__ import annotations
@@ -11,18 +12,25 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from presilicon.chip import Chip, load
+from presilicon.compiler.array_files import read_arrays
 from presilicon.compiler.compiled import ChipPart, Compiled, HostPart, memory
+from presilicon.compiler.emit import emit
+from presilicon.compiler.importing import Source
+from presilicon.compiler.lower import WeightFormat, lower
+from presilicon.compiler.lowering.report import SupportReport
 from presilicon.compiler.meaning import reference
 from presilicon.compiler.ports import handed_out, taken
 from presilicon.compiler.steps import DTYPES
 from presilicon.compiler.work import macs
 from presilicon.dram import DramOptions
-from presilicon.errors import CapacityError, CheckError
+from presilicon.errors import CapacityError, CheckError, WorkloadError
+from presilicon.frontend.encoder_onnx import encoder_model, installed
 from presilicon.isa import INSTRUCTION_BYTES, Program
 from presilicon.simulate.machine import run as simulate
 from presilicon.template import ENGINES, Core
@@ -321,6 +329,84 @@ def _size(program: Program) -> int:
 
 def _macs(part: ChipPart, arguments: Mapping[str, int]) -> int:
     return sum(macs(part.lowered, step, arguments) for step in part.lowered.steps)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """A compilation: the model, what became of each node of its file, and the seconds that each part of the work took."""
+
+    compiled: Compiled
+    report: SupportReport
+    seconds: Mapping[str, float]
+
+    def session(self, level: Level = "simulate", **options: Any) -> Session:
+        """The model ready to run on a level."""
+        return Session(self.compiled, level, **options)
+
+    def run(self, inputs: Mapping[str, Array], level: Level = "simulate") -> Mapping[str, Array]:
+        """Outputs for inputs, both by the names of the model's file, with states as at the start."""
+        with self.session(level) as session:
+            return session.run(inputs).outputs
+
+
+def build(
+    model: str | Path,
+    chip: Chip,
+    *,
+    dims: Mapping[str, int] | None = None,
+    tokens: int | None = None,
+    calibration: Mapping[str, Array] | None = None,
+    weights: WeightFormat = "int8",
+    progress: Callable[[str], None] = lambda text: None,
+) -> Built:
+    """A model's ONNX file, or a model by name (with ``tokens``) whose package is installed, as programs for a template chip.
+
+    ``calibration``: samples by input along a new first axis. ModelError where the file or the data cannot be used or nodes are
+    refused, ChipError where the chip is not of the template, CapacityError where something does not fit it.
+    """
+    core = Core.of(chip)
+    began = time.perf_counter()
+    progress(f"reading and lowering {model} ...")
+    lowered = lower(_source(model, tokens), dims=_dims(model, dims, tokens), calibration=calibration, weights=weights)
+    halfway = time.perf_counter()
+    progress(f"emitting {len(lowered.lowered.steps)} steps ...")
+    emitted = emit(lowered.lowered, core)
+    part = ChipPart(
+        lowered=lowered.lowered,
+        programs=emitted.programs,
+        step_of=emitted.step_of,
+        inputs=lowered.inputs,
+        outputs=lowered.outputs,
+    )
+    compiled = Compiled(name=lowered.lowered.name, chip=chip, parts=(part,), inputs=lowered.inputs, outputs=lowered.outputs)
+    check_memory(compiled)
+    seconds = {"lower": halfway - began, "emit": time.perf_counter() - halfway}
+    return Built(compiled=compiled, report=lowered.report, seconds=seconds)
+
+
+def _source(model: str | Path, tokens: int | None) -> Source:
+    """A model's file, or a model by name whose package is installed."""
+    folder = installed(str(model))
+    if folder is None:
+        if tokens is not None:
+            raise WorkloadError("tokens are of models by name", where=str(model), hint="--dim name=N of an ONNX file")
+        return Source.file(model)
+    return Source(encoder_model(folder), str(model).rpartition("/")[2])
+
+
+def _dims(model: str | Path, dims: Mapping[str, int] | None, tokens: int | None) -> dict[str, int]:
+    if installed(str(model)) is None:
+        return dict(dims or {})
+    if tokens is None:
+        raise WorkloadError("its number of tokens is not given", where=str(model), hint="--tokens N")
+    return {**(dims or {}), "sequence": tokens}
+
+
+def compile(model: str | Path, chip: str | Chip, *, calibrate: str | Path | None = None, **options: Any) -> Built:
+    """``build`` with a chip by name and calibration data in an .npz file: three lines to a model on a chip."""
+    if calibrate is not None:
+        options["calibration"] = read_arrays(calibrate)
+    return build(model, load(chip) if isinstance(chip, str) else chip, **options)
 
 
 def check_memory(compiled: Compiled) -> None:

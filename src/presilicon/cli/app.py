@@ -24,6 +24,8 @@ COMMANDS = (
     "bench",
     "serve",
     "studio",
+    "compile",
+    "run",
     "check",
     "rtl",
     "synth",
@@ -33,7 +35,15 @@ COMMANDS = (
 )
 """Every command, in the order a newcomer needs them; each is the function of its name in the module of its name."""
 
-OPTIONAL = {"onnx": "onnx", "scipy": "fit", "amaranth": "rtl", "fastapi": "serve", "uvicorn": "serve", "httptools": "serve"}
+OPTIONAL = {
+    "onnx": "onnx",
+    "onnxruntime": "compile",
+    "scipy": "fit",
+    "amaranth": "rtl",
+    "fastapi": "serve",
+    "uvicorn": "serve",
+    "httptools": "serve",
+}
 """Packages that one room imports when it needs them, and the extra that brings each."""
 
 INTERRUPTED, CLOSED_PIPE, INTERNAL = 130, 141, 70

@@ -117,3 +117,25 @@ def format_option(name: str) -> Decorator:
     """An option that names a number format; the library says which it knows."""
     what = name.removeprefix("--").replace("kv-cache", "the KV cache").replace("-", " ")
     return click.option(name, metavar="F", help=f"Number format of {what}, such as fp8.")
+
+
+def compile_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What commands that compile take: ``--dim``, ``--tokens``, ``--calibrate``, ``--weights``."""
+    for option in (
+        click.option("--weights", type=click.Choice(["int8", "int4"]), default="int8", show_default=True, help="Of matmuls."),
+        click.option("--calibrate", type=click.Path(), metavar="X.npz", help="Inputs to calibrate on, samples along axis 0."),
+        count_option("--tokens", "Tokens of a model that is known by name."),
+        dims,
+    ):
+        command = option(command)
+    return command
+
+
+def compile_arguments(
+    dims: tuple[tuple[str, int], ...], tokens: int | None, calibrate: str | None, weights: str
+) -> dict[str, Any]:
+    """Options of ``compile_options`` as arguments of ``flow.build``."""
+    from presilicon.compiler.array_files import read_arrays
+
+    calibration = read_arrays(calibrate) if calibrate else None
+    return {"dims": dict(dims), "tokens": tokens, "calibration": calibration, "weights": weights}
