@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from presilicon.compiler import emit_attention, emit_convolution, emit_decode, emit_pool, emit_product, emit_reduce, emit_rows
+from presilicon.compiler import emit_attention, emit_convolution, emit_decode, emit_gather, emit_move, emit_pool, emit_product, emit_reduce, emit_rows
+)
 from presilicon.compiler.emission import Emission
 from presilicon.compiler.memory import Dram, banks, rounded
 from presilicon.compiler.schedule import allocate, emit_core, order
 from presilicon.compiler.site import Constants, Site, Strand
-from presilicon.compiler.steps import Attention, Convolution, Gather, Lowered, Pool, Product, Reduce, Rows, Step
+from presilicon.compiler.steps import Attention, Convolution, Gather, Lowered, Move, Pool, Product, Reduce, Rows, Step
 from presilicon.errors import CheckError
 from presilicon.isa import INSTRUCTION_BYTES, UOP_BYTES, Instruction, Program, Region, link
 from presilicon.template import Core
@@ -21,8 +22,10 @@ EMISSIONS: Mapping[type, Emission] = {
     Rows: emit_rows.EMISSION,
     Attention: emit_attention.EMISSION,
     Convolution: emit_convolution.EMISSION,
+    Move: emit_move.EMISSION,
     Reduce: emit_reduce.EMISSION,
     Pool: emit_pool.EMISSION,
+    Gather: emit_gather.EMISSION,
 }
 # Rows of a strand from which on a second one pays: its weights pass twice, its vector work hides the other's.
 STRAND_ROWS = 32
@@ -57,7 +60,8 @@ def emit(lowered: Lowered, core: Core, *, strands: int = 0) -> Emitted:
     most = max((lowered.tensors[step.x].rows for step in lowered.steps if isinstance(step, Product)), default=1)
     few = most <= FEW_ROWS
     if not strands:
-        strands = 2 if core.scratchpad_banks >= 8 and most >= 2 * STRAND_ROWS * core.cores else 1
+        windows = any(isinstance(step, Convolution) for step in lowered.steps)
+        strands = 2 if not windows and core.scratchpad_banks >= 8 and most >= 2 * STRAND_ROWS * core.cores else 1
     parts = core.cores * strands
     where = order(lowered, emissions, parts, core.cores)
     dram = Dram()

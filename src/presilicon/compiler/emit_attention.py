@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import ceil
+from typing import Any
 
 from presilicon.compiler.attention_plan import AttentionPlan, Panel, plan_attention
 from presilicon.compiler.emission import Emission
@@ -190,7 +191,7 @@ class _Emission:
         sequence = self.site.matrix(name)[0] // self.step.batch
         run = self.plan.kv_group * self.step.dim
         first = self.site.address(name) + (sample * sequence + keys.start) * line + column
-        more = {"limit": len(keys)} if count > len(keys) else {}
+        more: dict[str, Any] = {"limit": len(keys)} if count > len(keys) else {}
         if pitch > run:
             more["right"] = pitch - run
         if count == 1 or (run == line == pitch and not more):
