@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from presilicon.compiler import emit_attention, emit_convolution, emit_decode, emit_gather, emit_move, emit_pool, emit_product, emit_reduce, emit_rows
+from presilicon.compiler import (
+    emit_attention,
+    emit_convolution,
+    emit_decode,
+    emit_gather,
+    emit_move,
+    emit_pool,
+    emit_product,
+    emit_reduce,
+    emit_rows,
 )
 from presilicon.compiler.emission import Emission
 from presilicon.compiler.memory import Dram, banks, rounded
