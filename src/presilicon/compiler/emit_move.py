@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import prod
+from typing import Any
 
 from presilicon.compiler.emission import Emission
 from presilicon.compiler.site import Strand
@@ -67,9 +68,11 @@ class _Emission:
         step, size = self.step, self.size
         run = axes[-1][0] if axes[-1][1] == axes[-1][2] == 1 else 1
         counts = axes[:-1] if run > 1 or axes[-1][0] == 1 else axes
-        fields = {"run": run * size, "pitch": run * size} | {f"n{i}": a[0] for i, a in enumerate(reversed(counts), 1)}
+        fields: dict[str, Any] = {"run": run * size, "pitch": run * size} | {
+            f"n{i}": a[0] for i, a in enumerate(reversed(counts), 1)
+        }
         dram, box = self.address(step.source, step.start + source, step.source_row, step.source_pitch)
-        strides = {f"stride{i}": axis[1] * size for i, axis in enumerate(reversed(counts), 1)}
+        strides: dict[str, Any] = {f"stride{i}": axis[1] * size for i, axis in enumerate(reversed(counts), 1)}
         self.site.add(load(dram=dram, spad=at, **fields, **strides), box)
         dram, box = self.address(step.out, step.out_start + out, step.out_row, step.out_pitch)
         strides = {f"stride{i}": axis[2] * size for i, axis in enumerate(reversed(counts), 1)}
