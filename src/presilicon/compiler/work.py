@@ -1,10 +1,11 @@
-"""How much a step computes: multiply-accumulates that its result needs, whatever the array pads them to."""
+"""How much a step computes and moves: what its result needs, whatever the array pads and however often it is read."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
-from presilicon.compiler.steps import Attention, Convolution, Lowered, Product, Step
+from presilicon.compiler.steps import Attention, Convolution, Gather, Lowered, Move, Product, Step, reads, writes
 
 
 def macs(lowered: Lowered, step: Step, arguments: Mapping[str, int] | None = None) -> int:
@@ -27,3 +28,44 @@ def macs(lowered: Lowered, step: Step, arguments: Mapping[str, int] | None = Non
             return step.batch * step.heads * pairs * 2 * step.dim
         case _:
             return 0
+
+
+def unique_bytes(lowered: Lowered, step: Step, arguments: Mapping[str, int] | None = None) -> int:
+    """Bytes that a step must read and write if nothing stays on the chip between steps; int4 weights are half a byte each."""
+    known = {**lowered.arguments, **(arguments or {})}
+    total = 0
+    for name in dict.fromkeys(reads(step)):
+        if isinstance(step, Gather) and name == step.table:
+            total += lowered.tensors[step.out].bytes
+        elif name in lowered.tensors:
+            total += _read_bytes(lowered, step, name, known)
+        else:
+            array = lowered.constants[name]
+            packed = isinstance(step, Product) and step.multipliers and name in (step.weights, step.multipliers)
+            total += array.size // 2 if packed else array.nbytes
+    return total + sum(_written_bytes(lowered, step, name) for name in dict.fromkeys(writes(step)))
+
+
+def _read_bytes(lowered: Lowered, step: Step, name: str, known: Mapping[str, int]) -> int:
+    tensor = lowered.tensors[name]
+    if isinstance(step, Attention):
+        tokens, keys = lowered.tensors[step.q].rows // step.batch, lowered.tensors[step.k].rows // step.batch
+        seen = known[step.length] if step.length else keys
+        if step.causal:
+            seen = min(keys, (known[step.position] if step.position else 0) + tokens)
+        columns = step.dim * ((step.q == name) * step.heads + ((step.k == name) + (step.v == name)) * step.kv_heads)
+        return step.batch * (tokens if name == step.q else seen) * columns
+    if isinstance(step, Move):
+        return math.prod(step.shape) * tensor.bytes // (tensor.rows * tensor.columns)
+    if isinstance(step, Product) and name == step.x:
+        return tensor.rows * int(lowered.constants[step.weights].shape[0])
+    return tensor.bytes
+
+
+def _written_bytes(lowered: Lowered, step: Step, name: str) -> int:
+    tensor = lowered.tensors[name]
+    if isinstance(step, Move):
+        return math.prod(step.shape) * tensor.bytes // (tensor.rows * tensor.columns)
+    if isinstance(step, Product) and any(b.row for b in step.outputs if b.tensor == name):
+        return tensor.bytes // tensor.rows * lowered.tensors[step.x].rows
+    return tensor.bytes

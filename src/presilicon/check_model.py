@@ -1,0 +1,178 @@
+"""Where do the levels part, for a whole model: bytes that differ, and the cycles of each step on each level.
+
+Steps overlap in time. The cycles of a step are those by which it moves on the cycle in which all steps so far are done, so that
+the steps' cycles add up to the run's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from presilicon.compiler.compiled import ChipPart, Compiled
+from presilicon.compiler.ports import Port
+from presilicon.compiler.steps import Gather, Lowered
+from presilicon.compiler.work import macs, unique_bytes
+from presilicon.dram import DramOptions
+from presilicon.flow import Event, Level, PartRun, Progress, Result, Session, different
+
+Array = NDArray[np.generic]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepLine:
+    """A step: its cycles by level, utilization of the array while it moves the run on, bytes it must move, what bounds it."""
+
+    name: str
+    kind: str
+    nodes: tuple[str, ...]
+    cycles: Mapping[str, int]
+    macs: int
+    utilization: float
+    bytes: int
+    bound: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCheck:
+    """What came of a model on several levels: bytes that differ between neighbours, cycles, steps, and the runs themselves."""
+
+    mismatches: Mapping[str, int]
+    cycles: Mapping[str, int]
+    utilization: float | None
+    steps: tuple[StepLine, ...]
+    results: Mapping[Level, Result] = field(repr=False)
+
+    @property
+    def agrees(self) -> bool:
+        """Whether every value is equal."""
+        return not any(self.mismatches.values())
+
+
+def check_model(
+    compiled: Compiled,
+    inputs: Mapping[str, Array],
+    *,
+    rtl: bool = True,
+    options: DramOptions | None = None,
+    vcd: Path | None = None,
+    progress: Progress | None = None,
+) -> ModelCheck:
+    """A model with one set of inputs on reference, simulator and (where asked) RTL; ModelError where inputs cannot be taken."""
+    levels: list[Level] = ["reference", "simulate", *(["rtl"] if rtl else [])]  # type: ignore[list-item]
+    results: dict[Level, Result] = {}
+    for level in levels:
+        wave = vcd if level == "rtl" else None
+        with Session(compiled, level, options=options, events=True, vcd=wave, progress=progress) as session:
+            results[level] = session.run(inputs)
+    mismatches = {"reference_simulate": different(results["reference"].outputs, results["simulate"].outputs)}
+    if rtl:
+        mismatches["simulate_rtl"] = different(results["simulate"].outputs, results["rtl"].outputs)
+    last = results["rtl" if rtl else "simulate"]
+    return ModelCheck(
+        mismatches=mismatches,
+        cycles={level: result.cycles for level, result in results.items() if level != "reference"},
+        utilization=last.utilization,
+        steps=_lines(compiled, results),
+        results=results,
+    )
+
+
+def _lines(compiled: Compiled, results: Mapping[Level, Result]) -> tuple[StepLine, ...]:
+    peak = compiled.core.rows * compiled.core.cols * compiled.core.cores
+    found: list[StepLine] = []
+    for number, part in enumerate(compiled.parts):
+        if not isinstance(part, ChipPart):
+            continue
+        simulated = results["simulate"].parts[number]
+        cycles = {"simulate": step_cycles(part, simulated.events)}
+        if "rtl" in results:
+            cycles["rtl"] = step_cycles(part, _numbered(simulated, results["rtl"].parts[number]))
+        bounds = _bounds(part, simulated.events)
+        for at, step in enumerate(part.lowered.steps):
+            work = macs(part.lowered, step)
+            spent = cycles["simulate"][at]
+            found.append(
+                StepLine(
+                    name=step.name,
+                    kind=type(step).__name__,
+                    nodes=tuple(part.lowered.origin.get(step.name, ())),
+                    cycles={level: each[at] for level, each in cycles.items()},
+                    macs=work,
+                    utilization=work / (peak * spent) if spent else 0.0,
+                    bytes=unique_bytes(part.lowered, step),
+                    bound=bounds[at],
+                )
+            )
+    return tuple(found)
+
+
+def _numbered(simulated: PartRun, hardware: PartRun) -> list[Event]:
+    """The RTL's events with the simulator's program counters: the hardware's wrap around the instruction memory."""
+    order: dict[tuple[int, str], list[Event]] = {}
+    for event in sorted(simulated.events, key=lambda e: e.issue):
+        order.setdefault((event.core, event.engine), []).append(event)
+    taken: dict[tuple[int, str], int] = {}
+    found = []
+    for event in sorted(hardware.events, key=lambda e: e.issue):
+        key = event.core, event.engine
+        at = taken[key] = taken.get(key, -1) + 1
+        if at < len(order.get(key, ())):
+            found.append(Event(event.core, event.engine, order[key][at].pc, event.issue, event.done))
+    return found
+
+
+def step_cycles(part: ChipPart, events: Sequence[Event]) -> list[int]:
+    """Cycles by which each step moves on the cycle in which all steps so far are done; they add up to the last ``done``."""
+    last = np.zeros(len(part.lowered.steps), np.int64)
+    for event in events:
+        steps = part.step_of[event.core]
+        step = steps[event.pc] if 0 <= event.pc < len(steps) else -1
+        if step >= 0:
+            last[step] = max(last[step], event.done)
+    frontier = np.maximum.accumulate(last)
+    return [int(n) for n in np.diff(frontier, prepend=0)]
+
+
+def _bounds(part: ChipPart, events: Sequence[Event]) -> list[str]:
+    """The engine that is busy longest in each step."""
+    busy: list[dict[str, int]] = [{} for _ in part.lowered.steps]
+    for event in events:
+        steps = part.step_of[event.core]
+        step = steps[event.pc] if 0 <= event.pc < len(steps) else -1
+        if step >= 0:
+            busy[step][event.engine] = busy[step].get(event.engine, 0) + event.done - event.issue + 1
+    return [max(one, key=lambda engine: one[engine]) if one else "" for one in busy]
+
+
+def random_inputs(compiled: Compiled, seed: int = 0) -> dict[str, Array]:
+    """Inputs that the model can take: normal floats, indices that its tables have, whole masks, the first positions."""
+    rng = np.random.default_rng(seed)
+    rows = {name: count for part in compiled.chip_parts for name, count in _tables(part.lowered).items()}
+    return {port.name: _drawn(port, rng, rows.get(port.tensor, 2)) for port in compiled.inputs if port.role != "state"}
+
+
+def _tables(lowered: Lowered) -> dict[str, int]:
+    """For each tensor that indexes tables, the rows of the smallest."""
+    found: dict[str, int] = {}
+    for step in lowered.steps:
+        if isinstance(step, Gather):
+            array = lowered.constants.get(step.table)
+            rows = array.shape[0] if array is not None else lowered.tensors[step.table].rows
+            found[step.index] = min(rows, found.get(step.index, rows))
+    return found
+
+
+def _drawn(port: Port, rng: np.random.Generator, rows: int) -> Array:
+    shape, dtype = tuple(n or 1 for n in port.shape), np.dtype(port.dtype)
+    if port.role == "length":
+        return np.ones(shape, dtype)
+    if port.role == "position":
+        return np.broadcast_to(np.arange(shape[-1]), shape).astype(dtype)
+    if dtype.kind == "f":
+        return rng.normal(size=shape).astype(dtype)
+    return rng.integers(0, rows, shape).astype(dtype)
