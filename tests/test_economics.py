@@ -1,12 +1,20 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from presilicon.chip import Price
 from presilicon.economics import Operation, defaults, usd_per_hour
-from presilicon.economics.operation import HOURS_PER_YEAR, quantities
+from presilicon.economics.operation import (
+    HOURS_PER_YEAR,
+    assumptions,
+    owned_usd_per_hour,
+    quantities,
+    sampled,
+    usd_per_million_tokens,
+)
 from presilicon.errors import WorkloadError
 
 PLAIN = Operation(
@@ -96,3 +104,28 @@ def test_impossible_operation_is_refused(values):
 def test_the_ends_are_allowed():
     assert defaults(usd_per_kwh=0.0, pue=1.0).usd_per_kwh == 0.0
     assert replace(PLAIN, utilization=1.0, years=100.0).years == 100.0
+
+
+def test_samples_keep_what_was_given_and_draw_the_rest():
+    at = defaults(pue=1.2)
+    found = sampled(at, 2000, seed=3)
+    assert found.pue == 1.2
+    for name, known in assumptions().items():
+        values = np.asarray(getattr(found, name))
+        if name != "pue":
+            assert values.shape == (2000,)
+            assert np.all((known.low <= values) & (values <= known.high))
+            assert np.median(values) == pytest.approx(known.value, rel=0.05)
+    hour = owned_usd_per_hour(20_000.0, 700.0, 8, found)
+    assert hour.shape == (2000,)
+    low, high = np.percentile(hour, (10, 90))
+    assert low < owned_usd_per_hour(20_000.0, 700.0, 8, at) < high
+
+
+def test_one_bad_sample_is_refused():
+    with pytest.raises(WorkloadError, match=r"utilization is 1\.5"):
+        replace(PLAIN, utilization=np.array([0.5, 1.5, 0.7]))
+
+
+def test_a_million_tokens_by_hand():
+    assert usd_per_million_tokens(3.6, 1000.0) == pytest.approx(1.0)

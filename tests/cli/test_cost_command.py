@@ -49,7 +49,7 @@ def test_a_template_chip_and_a_file_have_a_cost(run, tmp_path: Path) -> None:
         (["cost", "h100", "--volume", "0"], "--volume"),
         (["cost", "h100", "--volume", "many"], "--volume"),
         (["cost", "etched-sohu"], "needs peak_ops_per_s"),
-        (["cost", "google-tpu-v6"], "no process node is given (one of n28"),
+        (["cost", "google-tpu-v6"], "process_node is not published"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else value,
 )
@@ -71,4 +71,3 @@ def test_match_tells_the_export_class(run) -> None:
     assert policies["nvidia-h100-sxm-80gb"]["eccn"] == "3A090.a.1"
     assert policies["nvidia-t4"]["eccn"] == ""
     assert policies["etched-sohu"] is None
-    assert "3A090" in run("match", "resnet50").out

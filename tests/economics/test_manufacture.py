@@ -11,7 +11,6 @@ from presilicon.economics.manufacture import (
     Prices,
     UnitCost,
     assumptions,
-    draw,
     nre_usd,
     package,
     price_usd,
@@ -20,7 +19,7 @@ from presilicon.economics.manufacture import (
     unit_cost,
     volume_curve,
 )
-from presilicon.economics.quantity import Quantity, table
+from presilicon.economics.quantity import Quantity, draw, table
 from presilicon.errors import InputError
 
 NODES = tuple(table("nodes"))

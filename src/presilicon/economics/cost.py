@@ -20,7 +20,6 @@ from presilicon.economics.manufacture import (
     Prices,
     UnitCost,
     assumptions,
-    draw,
     nre_usd,
     price_usd,
     prices,
@@ -29,7 +28,7 @@ from presilicon.economics.manufacture import (
     volume_curve,
 )
 from presilicon.economics.policy import PolicyClass, policy_class
-from presilicon.economics.quantity import Quantity, Real, memory_kind, node, quantity
+from presilicon.economics.quantity import Quantity, Real, draw, memory_kind, node, quantity
 from presilicon.economics.silicon import Areas, DieSpec, area_spread, die_area, logic_scale, sram_scale
 from presilicon.errors import ChipError, InputError, WorkloadError
 from presilicon.template import Core
@@ -159,10 +158,13 @@ def cost(chip: Chip, *, volume: float | None = None, samples: int = _SAMPLES, se
     """
     if volume is not None and not 1 <= volume < 1e12:
         raise WorkloadError(f"volume is {volume:g}", hint="one chip or more")
+    if not chip.process_node:
+        hint = 'give process_node in a chip TOML of your own, such as "n5" or "TSMC N7"'
+        raise ChipError("process_node is not published, and without it there is no cost", where=chip.name, hint=hint)
     try:
         at = node(chip.process_node)
     except InputError as error:
-        raise ChipError(f"it has no cost: {error.message}", where=chip.name, hint=error.hint) from None
+        raise error.at(chip.name) from None
     kind = memory_kind(chip.memory.kind) if chip.memory and chip.memory.kind else _NO_MEMORY
     memory_bytes = (chip.memory.bytes or 0.0) if chip.memory else 0.0
     taken: tuple[str, ...] = ()

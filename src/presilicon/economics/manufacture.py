@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from presilicon.economics.quantity import Names, Quantity, Real, look_up, quantity
+from presilicon.economics.quantity import Names, Quantity, Real, draw, look_up, quantity
 from presilicon.economics.silicon import interface
 from presilicon.economics.wafer import dies_per_wafer, harvested_yield
 from presilicon.errors import InputError
@@ -78,18 +78,6 @@ def _made(node: Names, memory_kind: Names, look: Callable[[str, Names, str], Rea
 def prices(node: Names, memory_kind: Names) -> Prices:
     """The central prices at a node with a kind of memory, texts or arrays of them; InputError where one is unknown."""
     return _made(node, memory_kind, look_up)
-
-
-def draw(known: Quantity, generator: np.random.Generator, samples: int) -> Real:
-    """Samples of a quantity: half of them below its value and half above, ever fewer towards the ends of its range.
-
-    So the value is the median, and both ends count however far they lie.
-    """
-    above = generator.random(samples) < 0.5
-    distance = 1.0 - np.sqrt(1.0 - generator.random(samples))
-    return np.where(
-        above, known.value + (known.high - known.value) * distance, known.value - (known.value - known.low) * distance
-    )
 
 
 def sampled_prices(node: str, memory_kind: str, samples: int, seed: int = 0) -> Prices:

@@ -10,7 +10,7 @@ from functools import cache
 import numpy as np
 
 from presilicon.chip import Price
-from presilicon.economics.quantity import Quantity, Real, text
+from presilicon.economics.quantity import Quantity, Real, draw, text
 from presilicon.errors import WorkloadError
 
 HOURS_PER_YEAR = 8766.0
@@ -24,41 +24,60 @@ def quantities() -> Mapping[str, Quantity]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """How chips are run.
+    """How chips are run; each a float, or an array over samples.
 
     ``host_power_share``: power of the server beyond its chips, over theirs. ``server_price_share``: price of the server
     beyond its chips, over theirs, but ``least_server_usd`` a chip at least. ``utilization``: share of the time under the load
     that was estimated.
     """
 
-    years: float
-    usd_per_kwh: float
-    pue: float
-    host_power_share: float
-    server_price_share: float
-    least_server_usd: float
-    utilization: float
+    years: Real
+    usd_per_kwh: Real
+    pue: Real
+    host_power_share: Real
+    server_price_share: Real
+    least_server_usd: Real
+    utilization: Real
 
     def __post_init__(self) -> None:
         for name, low, high in (("years", 0.0, 100.0), ("usd_per_kwh", -1e-9, 1e4), ("pue", 0.999, 10.0),
                                 ("host_power_share", -1e-9, 100.0), ("server_price_share", -1e-9, 100.0),
                                 ("least_server_usd", -1e-9, 1e9), ("utilization", 0.0, 1.000001)):  # fmt: skip
-            value = getattr(self, name)
-            if not low < value <= high:
-                raise WorkloadError(f"{name} is {value:g}", hint=f"above {max(low, 0):g}, at most {high:g}")
+            values = np.asarray(getattr(self, name))
+            wrong = values[~((low < values) & (values <= high))]
+            if wrong.size:
+                raise WorkloadError(f"{name} is {wrong[0]:g}", hint=f"above {max(low, 0):g}, at most {high:g}")
+
+
+_QUANTITIES = {
+    "years": "depreciation_years",
+    "usd_per_kwh": "electricity_price",
+    "pue": "pue",
+    "host_power_share": "host_power_share_measured",
+    "server_price_share": "server_price_over_accelerators",
+    "least_server_usd": "server_cost_beyond_accelerators_least",
+    "utilization": "utilisation_fleet",
+}
+
+
+def assumptions() -> dict[str, Quantity]:
+    """The sourced quantity behind each field of ``Operation``."""
+    return {name: quantities()[key] for name, key in _QUANTITIES.items()}
 
 
 def defaults(years: float | None = None, usd_per_kwh: float | None = None, pue: float | None = None) -> Operation:
     """The sourced defaults, with what is given in their place."""
-    known = quantities()
+    given = {"years": years, "usd_per_kwh": usd_per_kwh, "pue": pue}
+    known = {name: one.value for name, one in assumptions().items()}
+    return Operation(**(known | {name: value for name, value in given.items() if value is not None}))
+
+
+def sampled(at: Operation, samples: int, seed: int = 0) -> Operation:
+    """Samples of how chips are run: sourced defaults drawn from their ranges, what else ``at`` says kept as it is."""
+    generator = np.random.default_rng(seed)
+    drawn = {name: (one.value, draw(one, generator, samples)) for name, one in assumptions().items()}
     return Operation(
-        years=known["depreciation_years"].value if years is None else years,
-        usd_per_kwh=known["electricity_price"].value if usd_per_kwh is None else usd_per_kwh,
-        pue=known["pue"].value if pue is None else pue,
-        host_power_share=known["host_power_share_measured"].value,
-        server_price_share=known["server_price_over_accelerators"].value,
-        least_server_usd=known["server_cost_beyond_accelerators_least"].value,
-        utilization=known["utilisation_fleet"].value,
+        **{name: many if getattr(at, name) == value else getattr(at, name) for name, (value, many) in drawn.items()}
     )
 
 
@@ -82,7 +101,7 @@ def usd_per_hour(price: Price, power_w: float, chips: float, operation: Operatio
     if price.purchase_usd is not None:
         return float(owned_usd_per_hour(price.purchase_usd, power_w, chips, operation)), "purchase"
     if price.rent_usd_per_hour is not None:
-        return price.rent_usd_per_hour * chips / operation.utilization, "rent"
+        return float(price.rent_usd_per_hour * chips / operation.utilization), "rent"
     return None, ""
 
 

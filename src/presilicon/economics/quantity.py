@@ -79,6 +79,18 @@ def look_up(name: str, items: Names, kind: str, end: str = "value") -> Real:
     return np.asarray(values[inverse.reshape(np.shape(items))], dtype=np.float64)
 
 
+def draw(known: Quantity, generator: np.random.Generator, samples: int) -> Real:
+    """Samples of a quantity: half of them below its value and half above, ever fewer towards the ends of its range.
+
+    So the value is the median, and both ends count however far they lie.
+    """
+    above = generator.random(samples) < 0.5
+    distance = 1.0 - np.sqrt(1.0 - generator.random(samples))
+    return np.where(
+        above, known.value + (known.high - known.value) * distance, known.value - (known.value - known.low) * distance
+    )
+
+
 @cache
 def _node_names() -> Mapping[str, str]:
     known: Mapping[str, Any] = tomllib.loads(text("nodes.toml"))
