@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from presilicon.cli.options import ChipName, as_json
+from presilicon.cli.model_check import check_whole_model, is_model
+from presilicon.cli.options import ChipName, as_json, compile_arguments, compile_options
 from presilicon.cli.output import print_json, print_table, progress, say
 from presilicon.errors import InputError
 
@@ -33,6 +34,7 @@ _LARGEST = 1 << 34
 @click.option("--back-pressure", default=0, metavar="PERCENT", help="Beats that the memory holds back at random.")
 @click.option("--trace", type=click.Path(), metavar="T.json", help="Write the timeline of both levels for Perfetto.")
 @click.option("--vcd", type=click.Path(), metavar="W.vcd", help="Write the RTL's wave form.")
+@compile_options
 @as_json
 def check(
     model: str,
@@ -45,6 +47,7 @@ def check(
     trace: str | None,
     vcd: str | None,
     as_json: bool,
+    **compiling: Any,
 ) -> int:
     """Run MODEL on CHIP at every level and say where they part. Exit code 1 where a value differs.
 
@@ -54,9 +57,12 @@ def check(
     presilicon check corpus --chip core-8x8            every program of the corpus
     presilicon check corpus:softmax --chip core-8x8    those whose name has softmax in it
     presilicon check random:100 --chip core-4x4        100 random programs
+    presilicon check model.onnx --chip core-16x16 --calibrate samples.npz
+    presilicon check all-MiniLM-L6-v2 --tokens 32 --chip core-16x16
 
-    MODEL is gemm:MxKxN, gemm-int4:MxKxN, corpus, corpus:NAME or random:COUNT. The first run on a chip builds its RTL,
-    which takes a minute or two; it is kept for the next time.
+    MODEL is gemm:MxKxN, gemm-int4:MxKxN, corpus, corpus:NAME, random:COUNT, or a whole model as `presilicon compile` takes
+    it, which then runs on random inputs. The first run on a chip builds its RTL, which takes a minute or two; it is kept for
+    the next time.
     """
     import numpy as np
 
@@ -66,10 +72,15 @@ def check(
     from presilicon.template import Core
 
     core = Core.of(load(chip))
-    cases = list(_cases(model, core, seed))
     options = DramOptions(
         latency=dram_latency, stall_percent=stalls, stall_max=50 if stalls else 0, stall_seed=seed, back_pressure=back_pressure
     )
+    if is_model(model):
+        return check_whole_model(
+            model, chip, rtl=rtl, seed=seed, options=options, trace=trace, vcd=vcd, as_json=as_json,
+            compiling=compile_arguments(**compiling),
+        )  # fmt: skip
+    cases = list(_cases(model, core, seed))
     for path in (trace, vcd):
         if path and len(cases) > 1:
             raise InputError(f"{path} can hold one program, and {model} is {len(cases)}", where=model)
