@@ -16,7 +16,8 @@ from presilicon.frontend.onnx_values import Value, value
 _MOST_SIZE = 1 << 40
 _SEQUENCE_LIKE = re.compile(r"seq|len|tok|time|frame|step|past|height|width|history", re.IGNORECASE)
 _BATCH_LIKE = re.compile(r"batch", re.IGNORECASE)
-_NAMELESS = frozenset({"", "?", "None"})
+NAMELESS = frozenset({"", "?", "None"})
+"""What exporters write where a size has no name."""
 
 
 class Inputs:
@@ -55,7 +56,7 @@ class Inputs:
         sizes = i.type.tensor_type.shape.dim
         for axis, dim in enumerate(sizes):
             if self._fixed(dim) is None:
-                keys |= {f"{i.name}[{axis}]"} | ({dim.dim_param} - _NAMELESS)
+                keys |= {f"{i.name}[{axis}]"} | ({dim.dim_param} - NAMELESS)
         if i.type.tensor_type.elem_type in (6, 7, 9) and all(self._fixed(d) == 1 for d in sizes):
             keys.add(i.name)
         return keys
@@ -72,15 +73,15 @@ class Inputs:
         """Names of sizes of input ``i`` that are its batch."""
         names = [dim.dim_param for dim in i.type.tensor_type.shape.dim]
         leading = [name for name in names[:1] if not _SEQUENCE_LIKE.search(name)]
-        return [name for name in (*leading, *filter(_BATCH_LIKE.search, names)) if name not in _NAMELESS]
+        return [name for name in (*leading, *filter(_BATCH_LIKE.search, names)) if name not in NAMELESS]
 
     def _open(self, i: Any) -> list[str]:
         """Describes the sizes of input ``i`` that nothing sets, its batch apart."""
         missing = []
         for axis, dim in enumerate(i.type.tensor_type.shape.dim):
-            nameless = dim.dim_param in _NAMELESS
+            nameless = dim.dim_param in NAMELESS
             if self._set(i, axis) is None and not (nameless and axis == 0) and dim.dim_param not in self._batch_names:
-                shown = f" ({dim.dim_param!r})" if dim.dim_param not in _NAMELESS else ""
+                shown = f" ({dim.dim_param!r})" if dim.dim_param not in NAMELESS else ""
                 missing.append(f"input {i.name!r} axis {axis}{shown or f', as {i.name}[{axis}]'}")
         return missing
 
