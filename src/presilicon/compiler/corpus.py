@@ -17,6 +17,7 @@ from presilicon import float32 as f32
 from presilicon.compiler import moves
 from presilicon.compiler.attention import CachedAttention, cached_attention_model
 from presilicon.compiler.cache_plan import Sizes
+from presilicon.compiler.edges import edge_program
 from presilicon.compiler.emit import emit
 from presilicon.compiler.exchange import exchange
 from presilicon.compiler.gemm import Weights, gemm
@@ -123,9 +124,12 @@ def _move_case(core: Core, rng: np.random.Generator, kind: str) -> Case:
         return Case(kind, moves.padded(core, 9, 7, 5, 2, 129), {"x": x}, {"y": y})
     if kind == "computed":
         # Addresses of every operation of the scalar registers; more instructions than their memory holds.
-        operations = tuple((ALU[i % len(ALU)], int(rng.integers(1 << 40)), int(rng.integers(64))) for i in range(80))
+        second = {"shl": 64, "shr": 64}
+        names = [ALU[i % len(ALU)] for i in range(96)]
+        operations = tuple((op, int(rng.integers(1 << 40)), int(rng.integers(second.get(op, 1 << 40)))) for op in names)
         x = random(4096 + 16)
-        y = np.stack([x[_computed(*each) % 4096 :][:16] for each in operations])
+        results = [_computed(*each) for each in operations]
+        y = np.stack([x[value >> at & 4095 :][:16] for value in results for at in moves.PLACES])
         return Case(kind, moves.computed(core, 4096, 16, operations), {"x": x}, {"y": y})
     x, index = random(50, 45), rng.integers(0, 50, 24, dtype=np.int32)
     return Case(kind, moves.gathered(core, 50, 45, 24), {"x": x, "index": index}, {"y": x[index]})
@@ -133,7 +137,7 @@ def _move_case(core: Core, rng: np.random.Generator, kind: str) -> Case:
 
 def _computed(op: str, a: int, b: int) -> int:
     """A scalar operation on 40 bits, as Python knows it."""
-    known = {"add": a + b, "sub": a - b, "mul": a * b, "and": a & b, "shl": a << b, "shr": a >> b}
+    known = {"add": a + b, "sub": a - b, "mul": a * b, "and": a & b, "shl": a << b % 64, "shr": a >> b % 64}
     return known.get(op, min(a, b) if op == "min" else max(a, b)) % (1 << 40)
 
 
@@ -146,12 +150,20 @@ def _exchange_case(core: Core, rng: np.random.Generator) -> Case:
 def random_case(core: Core, seed: int) -> Case:
     """A random program; what must come out is what its instructions do one after another."""
     made = random_program(core, seed)
-    memory = made.program.memory()
-    memory[: made.source.size] = made.source
-    in_order(State(core, memory), made.program)
-    y = next(region for region in made.program.regions if region.name == "y")
-    expected = memory[y.address : y.address + y.bytes].copy()
-    return Case(f"random-{seed}", made.program, {"source": made.source}, {"y": expected})
+    return _in_order_case(f"random-{seed}", core, made.program, made.source)
+
+
+def _edge_case(core: Core, rng: np.random.Generator) -> Case:
+    return _in_order_case("edges", core, *edge_program(core, rng))
+
+
+def _in_order_case(name: str, core: Core, program: Program, source: NDArray[np.uint8]) -> Case:
+    """A program with one input ``source`` and one output ``y``: what its instructions write one after another."""
+    memory = program.memory()
+    memory[: source.size] = source
+    in_order(State(core, memory), program)
+    y = next(region for region in program.regions if region.name == "y")
+    return Case(name, program, {"source": source}, {"y": memory[y.address : y.address + y.bytes].copy()})
 
 
 Maker = Callable[[Core, np.random.Generator], Case]
@@ -170,6 +182,7 @@ CORPUS: Mapping[str, Maker] = {
     },
     **{f"attention-{keys}-of-40": partial(attention_case, keys=keys, most=40) for keys in (1, 2, 7, 16, 33, 40)},
     "attention-40-of-40x5": partial(attention_case, keys=40, most=40, tokens=5),
+    "edges": _edge_case,
     "exchange": _exchange_case,
 }
 

@@ -97,13 +97,23 @@ def gathered(core: Core, rows: int, run: int, picks: int) -> Program:
     return _program(core, moves, regions, y + picks * run)
 
 
+PLACES = (0, 12, 24, 36)
+"""Bits of a scalar register at which ``computed`` looks."""
+# Rows that it keeps in the scratchpad.
+_ROWS = 128
+
+
 def computed(core: Core, size: int, run: int, operations: Sequence[tuple[str, int, int]]) -> Program:
-    """X (size + run) bytes; y (operations, run): x from ``(a op b) mod size`` on, of scalar registers; size is 2^n."""
-    y = aligned(size + run)
+    """X (size + run) bytes; y (4 operations, run): x from ``(a op b >> place) mod size`` on, for every place; size is 2^n."""
+    y, rows = aligned(size + run), len(operations) * len(PLACES)
     made: list[Instruction] = []
     for number, (op, a, b) in enumerate(operations):
-        made += [set_("r1", "r0", "add", a), set_("r1", "r1", op, b), set_("r1", "r1", "and", size - 1)]
-        made.append(load(dram=reg("r1"), spad=number * run, run=run))
-    made.append(store(dram=y, spad=0, run=len(operations) * run))
-    regions = (Region("x", "input", "uint8", (size + run,), 0), Region("y", "output", "uint8", (len(operations), run), y))
-    return _program(core, made, regions, y + len(operations) * run)
+        made += [set_("r1", "r0", "add", a), set_("r1", "r1", op, b)]
+        for at, place in enumerate(PLACES):
+            made += [set_("r2", "r1", "shr", place), set_("r2", "r2", "and", size - 1)]
+            made.append(load(dram=reg("r2"), spad=(len(PLACES) * number + at) % _ROWS * run, run=run))
+        if (number + 1) % (_ROWS // len(PLACES)) == 0 or number + 1 == len(operations):
+            first = (len(PLACES) * number) // _ROWS * _ROWS
+            made.append(store(dram=y + first * run, spad=0, run=(len(PLACES) * (number + 1) - first) * run))
+    regions = (Region("x", "input", "uint8", (size + run,), 0), Region("y", "output", "uint8", (rows, run), y))
+    return _program(core, made, regions, y + rows * run)
