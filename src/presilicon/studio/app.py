@@ -15,24 +15,23 @@ from fastapi.responses import JSONResponse, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
-from presilicon import __version__
+from presilicon import __version__, design
 from presilicon import chip as chips
 from presilicon.chip import Chip
 from presilicon.dtypes import FORMATS
 from presilicon.errors import InputError, PresiliconError, WorkloadError
 from presilicon.files import clean
-from presilicon.studio import asked, live
+from presilicon.studio import asked, blank, live
 from presilicon.studio.asked import Asked
 from presilicon.studio.guard import TooLargeError
 from presilicon.studio.job_pictures import pictures
 from presilicon.studio.jobs import Jobs
-from presilicon.studio.variant import controls, varied
+from presilicon.studio.orders import order
+from presilicon.studio.variant import controls
 from presilicon.studio.workspace import Workspace
 from presilicon.view import page_style, style
 
 TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css", "txt": "text/plain", "svg": "image/svg+xml"}
-LEAST = {"replicas": 1, "requests": 1, "seed": 0, "rate_per_s": 1e-6, "speed": 1e-6, "ttft_s": 1e-9, "tpot_s": 1e-9}
-"""The numbers of a replay, and the least that each may be."""
 KEPT = "file:"
 """What names of chips that were dropped onto the page begin with; an id follows."""
 
@@ -53,7 +52,7 @@ class Studio:
 
     def chosen(self, state: Asked) -> Chip:
         """The chip of a state, its changes applied."""
-        return varied(self.chip(state.chip), state.changes)
+        return asked.chip_of(state, self.chip)
 
     def library(self) -> dict[str, Any]:
         """What can be chosen."""
@@ -63,35 +62,13 @@ class Studio:
             "chips": [{"name": c.name, "title": c.title or c.name, "blank": list(c.missing())} for c in chips.library()],
             "formats": [name for name in FORMATS if name != "int32"],
             "most_chips": asked.MOST_CHIPS,
+            "objectives": list(design.OBJECTIVES),
+            "axes": {c["key"]: c["values"] for c in blank.choices()},
         }
 
     def job(self, about: object) -> str:
         """Start what a request asks for; the job's id."""
-        if not isinstance(about, dict):
-            raise WorkloadError("not a job", hint="a JSON object")
-        kind = about.get("kind")
-        if kind != "replay":
-            raise WorkloadError(f"no job is called {str(kind)[:40]!r}", hint="replay or search")
-        state = Asked.of(about.get("state", {}))
-        asked.model(state.model)
-        one = self.chosen(state)
-        given: dict[str, Any] = {
-            "kind": "replay", "model": state.model, "chip": one.name, "chip_toml": one.to_toml(), "chips": state.chips,
-            "state": about.get("state", {}),
-        }  # fmt: skip
-        given |= {name: value for name in ("weights", "activations", "kv_cache") if (value := getattr(state, name))}
-        for name, least in LEAST.items():
-            if about.get(name):
-                value = about[name]
-                if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= 1e9:
-                    raise WorkloadError(f"{name} is {str(value)[:40]!r}", hint=f"a number from {least:g}")
-                given[name] = int(value) if name in ("replicas", "requests", "seed") else float(value)
-        if about.get("trace"):
-            path, title = self.workspace.trace(str(about["trace"]))
-            given |= {"trace_file": str(path), "trace": about["trace"], "trace_title": title}
-        else:
-            given |= {"input_tokens": state.input_tokens, "output_tokens": state.output_tokens}
-        return self.jobs.start(given)
+        return self.jobs.start(order(about, self.chip, self.workspace))
 
 
 async def _body(request: Request) -> Any:
@@ -162,13 +139,15 @@ def _app(studio: Studio) -> FastAPI:
 
     @app.get("/api/controls")
     async def sliders(chip: str) -> Response:
-        one = studio.chip(chip)
+        own = chip == blank.NAME
+        one = blank.chip({}, {}) if own else studio.chip(chip)
         about = {
             "name": one.name, "title": one.title or one.name, "vendor": one.vendor, "year": one.year, "note": one.note,
             "node": one.process_node, "memory_kind": one.memory.kind if one.memory else "",
             "template": one.template is not None, "formats": sorted(one.peak_ops_per_s),
         }  # fmt: skip
-        return JSONResponse({"chip": about, "controls": [control.to_json() for control in controls(one)]})
+        moved = [control.to_json() for control in (blank.controls() if own else controls(one))]
+        return JSONResponse({"chip": about, "controls": moved, "choices": blank.choices() if own else []})
 
     @app.post("/api/estimate")
     async def estimate(request: Request) -> Response:

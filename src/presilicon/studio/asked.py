@@ -17,6 +17,7 @@ from presilicon.frontend.language import LanguageModel
 from presilicon.frontend.network import Network
 from presilicon.mapping import Parallelism
 from presilicon.report import EstimateReport
+from presilicon.studio import blank
 from presilicon.studio.variant import numbers, varied
 
 TYPICAL = Load(8, 1024, 128)
@@ -32,6 +33,7 @@ class Asked:
     model: str = "llama-3.1-8b"
     chip: str = "nvidia-h100-sxm-80gb"
     changes: Mapping[str, float]
+    choices: Mapping[str, str]
     chips: int = 1
     batch: int = 8
     input_tokens: int = 1024
@@ -48,12 +50,16 @@ class Asked:
         if not isinstance(table, Mapping):
             raise WorkloadError("not a state of the page", hint="a JSON object")
         known = {f.name: f for f in fields(cls)}
-        values: dict[str, Any] = {"changes": {}, "limits": {}}
+        values: dict[str, Any] = {"changes": {}, "choices": {}, "limits": {}}
         for key, value in table.items():
             if key not in known:
                 raise WorkloadError(f"unknown key {str(key)[:60]!r}", hint=nearest(str(key)[:60], list(known)))
             kind = str(known[key].type)
-            if "Mapping" in kind:
+            if key == "choices":
+                if not isinstance(value, Mapping) or not all(isinstance(v, str) for v in value.values()):
+                    raise WorkloadError("choices are not texts by name")
+                values[key] = {str(k): v for k, v in value.items()}
+            elif "Mapping" in kind:
                 values[key] = numbers(value, key)
             elif kind == "str":
                 if not isinstance(value, str) or len(value) > 200:
@@ -107,7 +113,19 @@ def _way(model_name: str, base: str, count: int, formats: tuple[str, str, str], 
     if count == 1 or isinstance(found, Network):
         return Parallelism(data=count)
     given = formats_for(found, *(f or None for f in formats))
-    return best_way(machine(find(base)), found, TYPICAL, given, count)
+    return best_way(machine(blank.chip({}, {}) if base == blank.NAME else find(base)), found, TYPICAL, given, count)
+
+
+def chip_of(asked: Asked, find: Callable[[str], Chip]) -> Chip:
+    """The chip of a state, its changes applied; ChipError where a law refuses it."""
+    if asked.chip == blank.NAME:
+        return blank.chip(asked.changes, asked.choices)
+    return varied(find(asked.chip), asked.changes)
+
+
+def base_of(asked: Asked, one: Chip, find: Callable[[str], Chip]) -> Chip:
+    """The chip that ``one`` is a change of: a design from nothing is its own."""
+    return one if asked.chip == blank.NAME else find(asked.chip)
 
 
 def way_of(asked: Asked, find: Callable[[str], Chip]) -> Parallelism:
@@ -117,8 +135,7 @@ def way_of(asked: Asked, find: Callable[[str], Chip]) -> Parallelism:
 
 def report_for(asked: Asked, find: Callable[[str], Chip]) -> tuple[EstimateReport, Chip]:
     """The estimate of a state, and its chip; errors say which law or limit refuses it. ``find`` gives chips by name."""
-    base = find(asked.chip)
-    one = varied(base, asked.changes)
+    one = chip_of(asked, find)
     found = model(asked.model)
     language = isinstance(found, LanguageModel)
     report = report_of(

@@ -5,13 +5,33 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from presilicon.view import Design, Measure, pareto
 from presilicon.view.serving import CACHE, QUEUE, TOKENS, distribution, over_time
 
 
 def pictures(job: Mapping[str, Any], width: float) -> dict[str, str]:
     """By name, as figures of a page; none where there is nothing to show yet."""
     latest, about = job["latest"] or {}, job["about"] or {}
-    return _replay(latest, about, width) if about.get("kind") == "replay" and "report" in latest else {}
+    if about.get("kind") == "search":
+        return _search(latest, about, width) if latest.get("front") else {}
+    return _replay(latest, about, width) if "report" in latest else {}
+
+
+PRICE = Measure("usd_per_million_tokens", "USD per million tokens", "USD")
+ENERGY = Measure("energy_j_per_token", "energy of a token", "J")
+LATENCY = Measure("time_per_output_token_s", "time per output token", "s")
+
+
+def _search(latest: Mapping[str, Any], about: Mapping[str, Any], width: float) -> dict[str, str]:
+    front = [Design(_named(one), one["figures"]) for one in latest["front"]]
+    best = _named(latest["best"]) if latest["best"] else ""
+    source = f"search for {about['model']}, {latest['evaluated']:,} designs evaluated, {latest['feasible']:,} within all limits"
+    found: dict[str, str] = {}
+    for name, title, y in (("energy_front", "Cost and energy", ENERGY), ("latency_front", "Cost and latency", LATENCY)):
+        found[name] = pareto(
+            front, PRICE, y, source=source, chosen=best, evaluated=latest["evaluated"], title=title, width=width
+        ).figure()
+    return found
 
 
 def _replay(latest: Mapping[str, Any], about: Mapping[str, Any], width: float) -> dict[str, str]:
@@ -32,3 +52,8 @@ def _replay(latest: Mapping[str, Any], about: Mapping[str, Any], width: float) -
         ):
             found[name] = over_time(title, latest["timeline"], series, source=source, width=width).figure()
     return found
+
+
+def _named(one: Mapping[str, Any]) -> str:
+    """A design with how it is used: one chip stands on the front once a batch."""
+    return f"{one['name']}, batch {one['fields']['batch']:g}"

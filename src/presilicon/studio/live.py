@@ -14,7 +14,7 @@ from presilicon.estimate import Load, machine, service_cost
 from presilicon.estimate.reporting import formats_for
 from presilicon.frontend.language import LanguageModel
 from presilicon.report import EstimateReport
-from presilicon.studio.asked import Asked, broken_limits, fitting, model, report_for, told, way_of
+from presilicon.studio.asked import Asked, base_of, broken_limits, fitting, model, report_for, told, way_of
 from presilicon.studio.making import Making, making, token_price
 from presilicon.view import Point
 
@@ -26,7 +26,7 @@ def answer(asked: Asked, find: Callable[[str], Chip]) -> dict[str, Any]:
     """What the page shows for a state: the report's and the chip's figures, pictures; or the error that refuses it."""
     try:
         report, one = report_for(asked, find)
-        made, unknown = made_of(find(asked.chip), one)
+        made, unknown = made_of(base_of(asked, one, find), one)
     except PresiliconError as error:
         return {"refused": told(error)}
     usd, basis = token_price(report, one, made)
@@ -71,7 +71,7 @@ def compared(states: object, width: float, find: Callable[[str], Chip]) -> dict[
         asked = Asked.of(state)
         try:
             report, one = report_for(asked, find)
-            made, _ = made_of(find(asked.chip), one)
+            made, _ = made_of(base_of(asked, one, find), one)
         except PresiliconError as error:
             columns.append({"refused": told(error)})
             continue
@@ -160,7 +160,8 @@ def pictures(
 
 def pictures_of(made: Making, chip: Chip, width: float) -> dict[str, view.Picture]:
     """Floorplan, wafer and cost of a chip."""
-    published = f"scaled from {made.modelled_mm2:,.0f} mm2 to the published area" if made.published_mm2 else "as modelled"
+    near = abs(made.modelled_mm2 / made.area_mm2 - 1.0) < 0.005
+    published = "as modelled" if near else f"scaled from {made.modelled_mm2:,.0f} mm2 to the area that the chip's file states"
     areas = f"area model of presilicon (docs/economics.md) at {made.node}, {published}"
     if chip.template is not None:
         areas = f"synthesis of the template's blocks (docs/clock.md) at {made.node}; no pads, no memory interface"

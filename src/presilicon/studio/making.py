@@ -23,6 +23,8 @@ from presilicon.studio.variant import macs_per_core
 from presilicon.template import Core
 from presilicon.view import Die
 
+OURS = "presilicon"
+"""The vendor of chips that are designs: what their files state is computed, not published."""
 TEMPLATE_BLOCKS = {"array": "array", "vector unit": "vector_lanes"}
 """Blocks of a template core that its floorplan shows apart."""
 
@@ -81,7 +83,7 @@ def making(base: Chip, one: Chip) -> Making:
         node=at,
         floorplan=plan,
         dies=one.dies,
-        published_mm2=base.die_area_mm2,
+        published_mm2=None if base.vendor == OURS else base.die_area_mm2,
         modelled_mm2=modelled.area_mm2,
         spread=area_spread(),
         cost={name: float(getattr(costs, f"{name}_usd")) for name in ("die", "package", "memory", "test", "board", "loss")},
@@ -180,4 +182,6 @@ def token_price(report: EstimateReport, chip: Chip, made: Making | None) -> tupl
     hourly, rests = usd_per_hour(price, report.power_w, report.chips, defaults())
     if hourly is None:
         return None, ""
+    if chip.vendor == OURS:
+        basis = "cost to make, no margin"
     return float(usd_per_million_tokens(hourly, report.tokens_per_s)), basis or rests

@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from presilicon.chip import Chip, load, parse
+from presilicon import design
+from presilicon.chip import parse
 from presilicon.errors import PresiliconError, WorkloadError
 from presilicon.files import clean, write_whole
 from presilicon.frontend import load as load_model
@@ -25,6 +26,7 @@ from presilicon.frontend.language import LanguageModel
 from presilicon.replay import Distribution, Fleet, deploy, run
 from presilicon.replay.results import write_results
 from presilicon.replay.workload import Workload
+from presilicon.studio.orders import problem_of
 
 TOLD_S = 0.25
 """Least time between two writings of latest.json."""
@@ -33,11 +35,6 @@ QUANTILES = 201
 
 def _write(name: str, value: Mapping[str, Any]) -> None:
     write_whole(name, json.dumps(clean(value), allow_nan=False))
-
-
-def _chip(about: Mapping[str, Any]) -> Chip:
-    text = about.get("chip_toml")
-    return parse(text, "the chip") if text else load(about["chip"])
 
 
 def _workload(about: Mapping[str, Any]) -> Workload:
@@ -59,8 +56,8 @@ def replay(about: Mapping[str, Any]) -> None:
     assert isinstance(requests, list)
     mean = [max(1, round(sum(getattr(r, n) for r in requests) / len(requests))) for n in ("input_tokens", "output_tokens")]
     deployment = deploy(
-        model, _chip(about), chips=about.get("chips", 1), weights=about.get("weights"), activations=about.get("activations"),
-        kv_cache=about.get("kv_cache"), input_tokens=mean[0], output_tokens=mean[1],
+        model, parse(about["chip_toml"], "the chip"), chips=about.get("chips", 1), weights=about.get("weights"),
+        activations=about.get("activations"), kv_cache=about.get("kv_cache"), input_tokens=mean[0], output_tokens=mean[1],
     )  # fmt: skip
     last = 0.0
 
@@ -88,11 +85,44 @@ def replay(about: Mapping[str, Any]) -> None:
     )
 
 
-KINDS = {"replay": replay}
+def search(about: Mapping[str, Any]) -> None:
+    """Designs for a model under limits; goes on where its folder ends when it is run again."""
+    problem = problem_of(about)
+    last = -TOLD_S
+    begun = Path("search").exists()
+    snapshot = None
+    for snapshot in design.search(
+        problem, folder="search", seed=about.get("seed", 0), budget=about["budget"], workers=1, resume=begun
+    ):
+        if time.monotonic() - last > TOLD_S or snapshot.phase == "done":
+            last = time.monotonic()
+            _write("latest.json", _told(problem, snapshot))
+    assert snapshot is not None
+    if snapshot.best is None:
+        miss = f"nearest miss: {snapshot.nearest.name}" if snapshot.nearest else ""
+        raise WorkloadError(f"none of {snapshot.evaluated:,} designs keeps all limits", where=problem.model.name, hint=miss)
+
+
+def _told(problem: design.Problem, snapshot: design.Snapshot) -> dict[str, Any]:
+    units = {str(one.fields["formats"]) for one in snapshot.front}
+    return {
+        "runs_in": {unit: str(problem.formats(unit)).split("/") for unit in units},
+        "phase": snapshot.phase,
+        "evaluated": snapshot.evaluated,
+        "feasible": snapshot.feasible,
+        "budget": snapshot.budget,
+        "designs_per_s": snapshot.designs_per_s,
+        "best": snapshot.best.to_json() if snapshot.best else None,
+        "front": [one.to_json() for one in snapshot.front],
+    }
+
+
+KINDS = {"replay": replay, "search": search}
 
 
 def _end_with_the_studio() -> None:
-    sys.stdin.buffer.read()
+    while os.read(0, 1):  # not by sys.stdin, whose lock would be missed at the end
+        pass
     os._exit(1)
 
 

@@ -45,6 +45,7 @@ def pareto(
     chosen: str = "",
     known: Sequence[Design] = (),
     evaluated: int | None = None,
+    title: str = "Pareto front",
     width: float = 720.0,
 ) -> Picture:
     """The front of a search in two of its figures: what was evaluated behind it, the chosen design and known chips named."""
@@ -65,7 +66,7 @@ def pareto(
         layers.append(Dots(_dots(picked, x, y, 7.0, named=True), "chosen", 2, "diamond"))
     count = f" of {evaluated:,} evaluated" if evaluated else ""
     return plot(
-        "Pareto front",
+        title,
         x_axis,
         y_axis,
         layers,

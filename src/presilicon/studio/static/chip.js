@@ -30,8 +30,9 @@ function makingFigures(answer) {
   const rows = [];
   if (made.unknown === undefined) {
     const spread = Math.exp(made.spread);
+    const round = (v) => Number(v.toPrecision(2)).toLocaleString("en-US");
     rows.push([made.dies > 1 ? `Area of each of ${made.dies} dies` : "Area of the die", `${Number(made.area_mm2.toPrecision(3)).toLocaleString("en-US")} mm2`,
-      made.published_mm2 ? `published ${made.published_mm2}, ${made.node}` : `${(made.area_mm2 / spread).toPrecision(2)} to ${(made.area_mm2 * spread).toPrecision(2)}, ${made.node}`]);
+      made.published_mm2 ? `published ${made.published_mm2}, ${made.node}` : `${round(made.area_mm2 / spread)} to ${round(made.area_mm2 * spread)}, ${made.node}`]);
     rows.push(["Dies that work", `${(100 * made.die_yield).toFixed(0)} %`, `of ${Math.round(made.dies_per_wafer).toLocaleString("en-US")} on a wafer`]);
     rows.push(["Cost to make", `${Math.round(made.unit_usd).toLocaleString("en-US")} USD`, "no design cost, no margin"]);
   }

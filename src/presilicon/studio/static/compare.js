@@ -35,7 +35,7 @@ export async function compare(view, aside) {
   };
   const go = () => { location.hash = address("compare", keep()); };
   if (lib.refused) return view.replaceChildren(refusal(lib.refused));
-  const usable = lib.chips.filter((c) => !c.blank.length).map((c) => [c.name, c.title]);
+  const usable = [["blank", "A blank chip"], ...lib.chips.filter((c) => !c.blank.length).map((c) => [c.name, c.title])];
   keep();
   aside.replaceChildren(
     h("fieldset", {}, h("legend", {}, "Same model and load for all"),
@@ -49,7 +49,7 @@ export async function compare(view, aside) {
       })),
     h("fieldset", {}, h("legend", {}, "Chips"),
       states.map((s, i) => h("div", {},
-        select(`Chip ${i + 1}${Object.keys(s.changes).length ? " (changed)" : ""}`, s.chip, s.chip.startsWith("file:") ? [[s.chip, "a file of yours"], ...usable] : usable, (name) => { s.chip = name; s.changes = {}; go(); }),
+        select(`Chip ${i + 1}${Object.keys(s.changes).length ? " (changed)" : ""}`, s.chip, s.chip.startsWith("file:") ? [[s.chip, "a file of yours"], ...usable] : usable, (name) => { s.chip = name; s.changes = {}; s.choices = {}; go(); }),
         select(`How many of chip ${i + 1}`, String(s.chips), [1, 2, 4, 8, 16, 32, 64].map((n) => [String(n), String(n)]), (n) => { s.chips = Number(n); go(); }))),
       states.length < MOST ? h("button", { type: "button", onclick: () => { states.push(structuredClone(states.at(-1))); go(); } }, "Add a chip") : null),
   );

@@ -99,10 +99,10 @@ export async function side(state, changed, { limits = true, extra = [] } = {}) {
   if (lib.refused) return { refused: lib.refused };
   const sliders = await get(`/api/controls?chip=${encodeURIComponent(state.chip)}`);
   if (sliders.refused) return { refused: sliders.refused };
-  const { chip, controls } = sliders;
+  const { chip, controls, choices } = sliders;
   const model = lib.models.find((m) => m.name === state.model || m.aliases.some((a) => a.toLowerCase() === state.model.toLowerCase()));
   const tokens = !model || model.kind === "language";
-  const usable = lib.chips.filter((c) => !c.blank.length).map((c) => [c.name, c.title]);
+  const usable = [["blank", "A blank chip"], ...lib.chips.filter((c) => !c.blank.length).map((c) => [c.name, c.title])];
   const own = state.chip.startsWith("file:") ? [[state.chip, chip.title]] : [];
   const moveChange = (c) => (value) => {
     if (value === c.value) delete state.changes[c.key];
@@ -117,10 +117,11 @@ export async function side(state, changed, { limits = true, extra = [] } = {}) {
     h("fieldset", {}, h("legend", {}, "Number formats"),
       h("div", { class: "row" }, [["weights", "Weights"], ["activations", "Activations"], ["kv_cache", "KV cache"]].map(([key, label]) =>
         select(label, state[key], formats, (value) => { state[key] = value; changed(state, key); })))),
-    h("fieldset", {}, h("legend", {}, "Chip", Object.keys(state.changes).length ? h("button", { type: "button", class: "plain", onclick: () => { state.changes = {}; changed(state, "chip"); } }, "undo all changes") : null),
-      select("Start from", state.chip, [...own, ...usable], (name) => { state.chip = name; state.changes = {}; changed(state, "chip"); }),
-      dropped((name) => { state.chip = name; state.changes = {}; changed(state, "chip"); }),
-      controls.map((c) => slider({ ...c, whole: /cores$|rows|cols|lanes|bus_bytes/.test(c.key) }, state.changes[c.key] ?? c.value, moveChange(c)))),
+    h("fieldset", {}, h("legend", {}, "Chip", Object.keys(state.changes).length + Object.keys(state.choices).length ? h("button", { type: "button", class: "plain", onclick: () => { state.changes = {}; state.choices = {}; changed(state, "chip"); } }, "undo all changes") : null),
+      select("Start from", state.chip, [...own, ...usable], (name) => { state.chip = name; state.changes = {}; state.choices = {}; changed(state, "chip"); }),
+      dropped((name) => { state.chip = name; state.changes = {}; state.choices = {}; changed(state, "chip"); }),
+      choices.map((c) => select(c.label, state.choices[c.key] ?? c.value, c.values.map((v) => [v, v]), (v) => { if (v === c.value) delete state.choices[c.key]; else state.choices[c.key] = v; changed(state, c.key); })),
+      controls.map((c) => slider({ ...c, whole: /cores$|rows|cols|lanes|bus_bytes|array|stacks/.test(c.key) }, state.changes[c.key] ?? c.value, moveChange(c)))),
   ];
   if (limits) {
     parts.push(h("fieldset", {}, h("legend", {}, "Limits"), LIMITS.map((l) => {

@@ -29,7 +29,7 @@ const kept = new Set();
 const titleOf = (figure) => figure.querySelector("figcaption")?.firstChild?.textContent ?? "";
 
 // Pictures in two columns, each always in its own; one below the other where there is no room.
-const RIGHT = ["curve", "time", "energy", "cost", "wafer", "tpot_s", "tokens"];
+const RIGHT = ["curve", "time", "energy", "cost", "wafer", "latency_front", "tpot_s", "tokens"];
 
 export function tiles(parent, pictures) {
   if (parent.childElementCount !== 2) parent.replaceChildren(h("div"), h("div"));

@@ -4,8 +4,9 @@ import { place } from "./state.js";
 import { chip } from "./chip.js";
 import { compare } from "./compare.js";
 import { replay } from "./replay.js";
+import { search } from "./search.js";
 
-const VIEWS = { chip: ["Chip", chip], compare: ["Compare", compare], replay: ["Replay", replay] };
+const VIEWS = { chip: ["Chip", chip], compare: ["Compare", compare], search: ["Search", search], replay: ["Replay", replay] };
 let leave = null;
 let shown = "";
 

@@ -1,13 +1,13 @@
 // The state of a view, and the address that restores it.
 
-export const FRESH = { model: "meta-llama/Llama-3.1-8B", chip: "nvidia-h100-sxm-80gb", changes: {}, chips: 1, batch: 8, input_tokens: 1024, output_tokens: 128, weights: "", activations: "", kv_cache: "", limits: {} };
+export const FRESH = { model: "meta-llama/Llama-3.1-8B", chip: "nvidia-h100-sxm-80gb", changes: {}, choices: {}, chips: 1, batch: 8, input_tokens: 1024, output_tokens: 128, weights: "", activations: "", kv_cache: "", limits: {} };
 const NUMBERS = ["chips", "batch", "input_tokens", "output_tokens"];
 const TEXTS = ["model", "chip", "weights", "activations", "kv_cache"];
 
 export function toQuery(state) {
   const query = new URLSearchParams();
   for (const key of [...TEXTS, ...NUMBERS]) if (state[key] !== FRESH[key]) query.set(key, state[key]);
-  for (const table of ["changes", "limits"]) for (const [key, value] of Object.entries(state[table])) query.set(`${table}.${key}`, value);
+  for (const table of ["changes", "choices", "limits"]) for (const [key, value] of Object.entries(state[table])) query.set(`${table}.${key}`, value);
   return query;
 }
 
@@ -15,7 +15,8 @@ export function fromQuery(query) {
   const state = structuredClone(FRESH);
   for (const [key, value] of query) {
     const [table, ...rest] = key.split(".");
-    if ((table === "changes" || table === "limits") && rest.length) {
+    if (table === "choices" && rest.length) state.choices[rest.join(".")] = value;
+    else if ((table === "changes" || table === "limits") && rest.length) {
       if (Number.isFinite(Number(value))) state[table][rest.join(".")] = Number(value);
     } else if (NUMBERS.includes(key)) {
       const number = Number(value);
