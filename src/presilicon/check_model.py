@@ -1,7 +1,7 @@
 """Where do the levels part, for a whole model: bytes that differ, and the cycles of each step on each level.
 
-Steps overlap in time. The cycles of a step are those by which it moves on the cycle in which all steps so far are done, so that
-the steps' cycles add up to the run's.
+Steps overlap in time. A cycle is the step's for which the array works in it; where the array rests, the vector unit's; then
+that of load, of store; and where nothing works, that of what is done next. So the steps' cycles add up to the run's.
 """
 
 from __future__ import annotations
@@ -127,15 +127,36 @@ def _numbered(simulated: PartRun, hardware: PartRun) -> list[Event]:
 
 
 def step_cycles(part: ChipPart, events: Sequence[Event]) -> list[int]:
-    """Cycles by which each step moves on the cycle in which all steps so far are done; they add up to the last ``done``."""
-    last = np.zeros(len(part.lowered.steps), np.int64)
-    for event in events:
-        steps = part.step_of[event.core]
-        step = steps[event.pc] if 0 <= event.pc < len(steps) else -1
-        if step >= 0:
-            last[step] = max(last[step], event.done)
-    frontier = np.maximum.accumulate(last)
-    return [int(n) for n in np.diff(frontier, prepend=0)]
+    """Cycles that are each step's, as the module says; with several cores the mean over them."""
+    cores = len(part.programs)
+    total = np.zeros(len(part.lowered.steps))
+    for core in range(cores):
+        own = [event for event in events if event.core == core]
+        if own:
+            total += _owned(part.step_of[core], own, len(total)) / cores
+    return [round(n) for n in total]
+
+
+# Who owns a cycle: later ones take it from earlier ones.
+_PRIORITY = ("store", "load", "vector", "matmul")
+
+
+def _owned(step_of: Sequence[int], events: Sequence[Event], steps: int) -> NDArray[np.float64]:
+    """Cycles of each step on one core, from the start of the run to its last ``done``."""
+    step = np.array([step_of[e.pc] if 0 <= e.pc < len(step_of) else -1 for e in events])
+    start, end = np.array([e.issue for e in events]), np.array([e.done + 1 for e in events])
+    borders = np.unique(np.concatenate([[0], start, end]))
+    first, last = np.searchsorted(borders, start), np.searchsorted(borders, end)
+    owner = np.full(len(borders) - 1, -1)
+    for engine in _PRIORITY:
+        for number, event in enumerate(events):
+            if event.engine == engine and step[number] >= 0:
+                owner[first[number] : last[number]] = step[number]
+    # What nobody owns is the next one's; at the end, the last one's.
+    places = np.where(owner >= 0, np.arange(len(owner)), len(owner))
+    following = np.minimum.accumulate(places[::-1])[::-1]
+    owner = owner[np.minimum(following, np.flatnonzero(owner >= 0)[-1])]
+    return np.bincount(owner, np.diff(borders), steps).astype(np.float64)
 
 
 def _bounds(part: ChipPart, events: Sequence[Event]) -> list[str]:
