@@ -27,6 +27,7 @@ def joined(raw: FloatGraph, graph: FloatGraph, reasons: dict[str, str]) -> Float
     graph = rewritten(graph, (_ROTARY,))
     known: dict[tuple[Hidden, ...], Mask] = {}
     graph = graph.rewritten(_attention(raw, graph, node, known, reasons) for node in graph.nodes)
+    graph = graph.rewritten(_cached(graph, node) for node in graph.nodes)
     return graph.rewritten(_mean(raw, graph, node) for node in graph.nodes)
 
 
@@ -147,6 +148,26 @@ def _unscaled(graph: FloatGraph, value: str, scores: _Scores) -> str:
             scores.scale *= number
             return node.inputs[0]
     return value
+
+
+def _cached(graph: FloatGraph, node: Node) -> Node:
+    """A cache (an input) with new rows behind it, which an attention with a position reads, or the node."""
+    if node.op != "Concat" or len(node.inputs) != 2 or node.inputs[0] not in graph.inputs:
+        return node
+    if len(graph.shape(node.outputs[0])) != 4 or node.attributes.get("axis") not in (2, -2):
+        return node
+    position = _position(graph, node.outputs[0])
+    return replaced(graph, node, "Cached", node.inputs, {"position": position}) if position else node
+
+
+def _position(graph: FloatGraph, name: str) -> str:
+    """The position input of the attention that reads a value through reshapes and the like."""
+    for reader in graph.readers.get(name, ()):
+        if reader.op == "Attention":
+            return str(reader.attributes["position"])
+        if reader.op in ("Reshape", "Transpose", "Expand") and (found := _position(graph, reader.outputs[0])):
+            return found
+    return ""
 
 
 def _mean(raw: FloatGraph, graph: FloatGraph, node: Node) -> Node:

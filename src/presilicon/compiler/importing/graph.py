@@ -48,7 +48,7 @@ class FloatGraph:
 
     ``types`` holds every value, constants too. ``steps``: for a constant that the file keeps quantised, the step between
     two of its levels at each element (an array of its shape). ``given``: scale and int8 zero point of a value that the file
-    quantises. ``versions``: operator set by domain.
+    quantises. ``versions``: operator set by domain. ``all_nodes``: name and operator of the file's nodes, the folded ones too.
     """
 
     name: str
@@ -60,6 +60,7 @@ class FloatGraph:
     versions: Mapping[str, int]
     steps: Mapping[str, Array] = field(default_factory=dict)
     given: Mapping[str, tuple[float, int]] = field(default_factory=dict)
+    all_nodes: tuple[tuple[str, str], ...] = ()
 
     # Look-ups ---------------------------------------------------------------------------------------------------------
 
@@ -151,7 +152,7 @@ class FloatGraph:
         nodes = _between(self, set(inputs), outputs)
         read = {name for node in nodes for name in node.inputs} | set(outputs)
         stored = [
-            numpy_helper.from_array(np.ascontiguousarray(self.constants[n]), n) for n in sorted(read & self.constants.keys())
+            numpy_helper.from_array(np.asarray(self.constants[n], order="C"), n) for n in sorted(read & self.constants.keys())
         ]
         graph = helper.make_graph(
             [helper.make_node(n.op, n.inputs, n.outputs, name=n.name, domain=n.domain, **n.attributes) for n in nodes],

@@ -16,7 +16,8 @@ from presilicon.compiler.importing.graph import Array, FloatGraph
 from presilicon.compiler.importing.runtime import evaluate
 from presilicon.errors import ModelError
 
-_ELEMENTS = {1: np.float32, 6: np.int32, 7: np.int64, 9: np.bool_}
+ELEMENTS = {1: np.float32, 6: np.int32, 7: np.int64, 9: np.bool_}
+"""Element types of inputs as numpy has them."""
 # What is added to a score that counts and to one that does not: nothing, and enough that its exponential is none.
 _COUNTS, _HIDES = 1e-3, -1e3
 
@@ -42,13 +43,13 @@ def lengths_of(graph: FloatGraph, name: str) -> tuple[int, ...]:
 def ones(graph: FloatGraph, name: str, length: int) -> Array:
     """A mask input with so many leading ones."""
     shape, kind = graph.types[name]
-    return np.broadcast_to(np.arange(shape[-1]) < length, shape).astype(_ELEMENTS[kind])
+    return np.broadcast_to(np.arange(shape[-1]) < length, shape).astype(ELEMENTS[kind])
 
 
 def places(graph: FloatGraph, name: str, first: int) -> Array:
     """A position input that begins with a place."""
     shape, kind = graph.types[name]
-    return np.broadcast_to(first + np.arange(shape[-1]), shape).astype(_ELEMENTS[kind])
+    return np.broadcast_to(first + np.arange(shape[-1]), shape).astype(ELEMENTS[kind])
 
 
 @dataclass(frozen=True, slots=True)

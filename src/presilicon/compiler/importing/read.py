@@ -29,18 +29,24 @@ _ARRANGES = frozenset({"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Slice", 
 _CONTROL = frozenset({"If", "Loop", "Scan"})
 
 
-def read_graph(path: str | Path, dims: Mapping[str, int] | None = None) -> FloatGraph:
-    """The float graph of an ONNX file for one batch and the sizes in ``dims`` (see ``frontend.onnx_inputs``).
+def read_model(path: Path) -> Any:
+    """The onnx ModelProto of a file with its weights; ModelError where it is broken, or what it stores outside is missing."""
+    import onnx
+    import onnx.inliner
 
-    ModelError where the file is broken, its weights are missing, a size is open, or a loop is left after folding.
-    """
-    path = Path(path)
     read(path)  # checks the file and what it stores outside itself
-    return graph_of(_whole(path), path.stem, dims, str(path))
+    try:
+        model = onnx.load(path)
+    except (OSError, ValueError, onnx.checker.ValidationError) as problem:
+        raise ModelError(f"cannot be read: {' '.join(str(problem).split())[:200]}", where=str(path)) from problem
+    return onnx.inliner.inline_local_functions(model) if model.functions else model
 
 
 def graph_of(model: Any, name: str, dims: Mapping[str, int] | None = None, where: str = "") -> FloatGraph:
-    """The float graph of an onnx ModelProto that holds its weights; as ``read_graph``."""
+    """The float graph of an onnx ModelProto that holds its weights, of one batch and the sizes in ``dims``.
+
+    See ``frontend.onnx_inputs`` for ``dims``. ModelError where a size is open, or a loop is left after folding.
+    """
     where = where or name
     versions = {("" if o.domain == "ai.onnx" else o.domain): o.version for o in model.opset_import}
     given = Inputs(model.graph, dict(dims or {}), where).values(1)
@@ -49,18 +55,6 @@ def graph_of(model: Any, name: str, dims: Mapping[str, int] | None = None, where
     except ModelError as problem:
         place = problem.where if problem.where.startswith(where) else f"{where}: {problem.where}".removesuffix(": ")
         raise ModelError(problem.message, where=place, hint=problem.hint) from problem
-
-
-def _whole(path: Path) -> Any:
-    """The model with the contents of its weights."""
-    import onnx
-    import onnx.inliner
-
-    try:
-        model = onnx.load(path)
-    except (OSError, ValueError, onnx.checker.ValidationError) as problem:
-        raise ModelError(f"cannot be read: {' '.join(str(problem).split())[:200]}", where=str(path)) from problem
-    return onnx.inliner.inline_local_functions(model) if model.functions else model
 
 
 class _Walk:
@@ -72,6 +66,7 @@ class _Walk:
         self.levels: dict[str, Array] = {}
         self.quantised: dict[str, tuple[float, int]] = {}
         self.nodes: list[Node] = []
+        self.all_nodes: list[tuple[str, str]] = []
 
     def graph(self, name: str) -> FloatGraph:
         inputs = []
@@ -92,6 +87,7 @@ class _Walk:
             versions={domain: version for domain, version in self.versions.items() if domain != "ai.onnx"},
             steps=self.levels,
             given=self.quantised,
+            all_nodes=tuple(self.all_nodes),
         )
         return graph.rewritten(graph.nodes)
 
@@ -114,7 +110,7 @@ class _Walk:
         array = np.asarray(array)
         kind = type_of(array)[1]
         if kind in FLOAT_TYPES:
-            array, kind = np.ascontiguousarray(array, dtype=np.float32), FLOAT
+            array, kind = np.asarray(array, np.float32, order="C"), FLOAT
         self.known[name] = value(tuple(array.shape), kind, name, data=array, stored=True)
         return name
 
@@ -134,6 +130,7 @@ class _Walk:
         from onnx import helper
 
         inputs = tuple(self.look(name, names, where) if name else "" for name in node.input)
+        self.all_nodes.append((where, node.op_type))
         domain = "" if node.domain == "ai.onnx" else node.domain
         if node.op_type in _CONTROL and not domain:
             self.control(node, inputs, names, where)
@@ -181,7 +178,7 @@ class _Walk:
         for name, array in zip(outputs, self.computed(made, made.inputs, outputs), strict=True):
             self.constant(name, array)
         if made.op in _ARRANGES and any(n in self.levels for n in made.inputs):
-            arranged = {n: np.ascontiguousarray(self.levels[n]) for n in made.inputs if n in self.levels}
+            arranged = {n: np.asarray(self.levels[n], order="C") for n in made.inputs if n in self.levels}
             for name, array in zip(outputs, self.computed(made, made.inputs, outputs, arranged), strict=True):
                 self.levels[name] = array
 

@@ -1,0 +1,257 @@
+"""A model's file as steps of the chip: imported, calibrated, lowered; and what became of each of its nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from presilicon.compiler.calibrate import Data, Method, Ranges, calibrated, random_samples
+from presilicon.compiler.importing import Imported, Source
+from presilicon.compiler.importing.graph import BOOL, FLOAT, INT32, INT64, Array, FloatGraph
+from presilicon.compiler.lowering.builder import Builder, RefusedError
+from presilicon.compiler.lowering.functions import curve
+from presilicon.compiler.lowering.products import merged
+from presilicon.compiler.lowering.report import NodeSupport, SupportReport
+from presilicon.compiler.lowering.rules import RULES
+from presilicon.compiler.lowering.views import View
+from presilicon.compiler.ports import Port
+from presilicon.compiler.steps import Lowered, Tensor, reads
+from presilicon.errors import ModelError
+
+WeightFormat = Literal["int8", "int4"]
+_DTYPES = {FLOAT: "float32", INT32: "int32", INT64: "int64", BOOL: "bool"}
+
+
+@dataclass(frozen=True, slots=True)
+class LoweredModel:
+    """A model as steps, its inputs and outputs as the file has them, and what became of each node."""
+
+    lowered: Lowered
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    report: SupportReport
+
+
+def lower_onnx(
+    path: str | Path,
+    *,
+    dims: Mapping[str, int] | None = None,
+    calibration: Mapping[str, Array] | None = None,
+    weights: WeightFormat = "int8",
+    group: int = 128,
+    method: Method = "range",
+) -> LoweredModel:
+    """The steps of an ONNX file.
+
+    ``dims`` sets open sizes and one-element inputs; ``calibration`` holds samples by input, along the first axis; without it
+    ranges come from random inputs, which the report says. int4 weights have groups of ``group`` rows. ModelError where the
+    file or data cannot be used, or nodes are refused: all of them, each with its reason.
+    """
+    return lower(Source.file(path), dims=dims, calibration=calibration, weights=weights, group=group, method=method)
+
+
+def lower(
+    source: Source,
+    *,
+    dims: Mapping[str, int] | None = None,
+    calibration: Mapping[str, Array] | None = None,
+    weights: WeightFormat = "int8",
+    group: int = 128,
+    method: Method = "range",
+) -> LoweredModel:
+    """As ``lower_onnx``, of a model that was read already."""
+    imported = source.imported(dims)
+    graph = merged(imported.graph)
+    roles = _roles(graph)
+    ranges, how = _ranges(source, imported, graph, dims or {}, calibration, method)
+    arguments = {argument: _largest(graph, name, argument) for name, argument in roles.items()}
+    builder = Builder(imported.raw, graph, ranges, roles, arguments, weights, group)
+    inputs = _inputs(builder)
+    refused = _steps(builder, imported.reasons)
+    report = _report(imported, builder, refused, how)
+    if refused:
+        listed = "; ".join(f"{n.node} ({n.op}): {n.reason}" for n in report.refused[:8])
+        raise ModelError(f"{len(report.refused)} nodes cannot go onto the chip: {listed}", where=graph.name,
+                         hint="--host-fallback runs them on ONNX Runtime")  # fmt: skip
+    outputs = _outputs(builder)
+    used = {name for step in builder.steps for name in reads(step)}
+    lowered = Lowered(
+        name=graph.name,
+        tensors=builder.tensors,
+        constants={name: array for name, array in builder.constants.items() if name in used},
+        steps=tuple(builder.steps),
+        inputs=tuple(port.tensor for port in inputs if port.role == "tensor"),
+        outputs=tuple(dict.fromkeys(port.tensor for port in outputs)),
+        states=tuple(builder.states),
+        arguments=arguments,
+        origin=builder.origin,
+    )
+    return LoweredModel(lowered, inputs, outputs, report)
+
+
+# Runtime arguments ----------------------------------------------------------------------------------------------------
+
+
+def _roles(graph: FloatGraph) -> dict[str, str]:
+    """Inputs that become runtime arguments: masks a length, places of tokens a position."""
+    found: dict[str, str] = {}
+    for node in graph.nodes:
+        for argument in ("length", "position"):
+            name = node.attributes.get(argument, "") if node.op in ("Attention", "MeanOfLength", "Cached") else ""
+            if name:
+                found[name] = argument
+    return found
+
+
+def _largest(graph: FloatGraph, name: str, argument: str) -> int:
+    """The largest value of a runtime argument."""
+    if argument == "length":
+        return graph.shape(name)[-1]
+    keys = [graph.shape(node.outputs[0])[2] for node in graph.nodes if node.op == "Cached"]
+    keys += [graph.shape(node.inputs[2])[2] for node in graph.nodes if node.op == "Attention"]
+    return max(keys) - graph.shape(name)[-1]
+
+
+# Ranges ---------------------------------------------------------------------------------------------------------------
+
+
+def _wanted(graph: FloatGraph) -> list[str]:
+    """Values whose ranges the lowering asks for."""
+    found: list[str] = []
+    for node in graph.nodes:
+        if node.op in ("Linear", "Conv"):
+            found.append(node.inputs[0])
+        elif node.op == "Attention":
+            found += [*node.inputs[:3], node.outputs[0]]
+        elif node.op == "Cached":
+            found += [node.inputs[1], node.outputs[0]]
+        elif curve(node.op, node.attributes) is not None:
+            found.append(node.inputs[0])
+    return list(dict.fromkeys(found))
+
+
+def _ranges(
+    source: Source,
+    imported: Imported,
+    graph: FloatGraph,
+    dims: Mapping[str, int],
+    calibration: Mapping[str, Array] | None,
+    method: Method,
+) -> tuple[Ranges, str]:
+    """The ranges, and where they are from."""
+    wanted = _wanted(graph)
+    if calibration is None:
+        samples = random_samples(imported.raw)
+        return calibrated(imported.raw, wanted, samples, "range"), f"{len(samples)} random inputs"
+    data = Data(calibration)
+    raw = source.raw(source.sizes_of(calibration, dims))
+    return calibrated(raw, wanted, data.samples(raw), method), f"{data.count} samples, {method}"
+
+
+# Inputs and outputs ---------------------------------------------------------------------------------------------------
+
+
+def _inputs(b: Builder) -> tuple[Port, ...]:
+    """The inputs as ports; those that are tensors become bases."""
+    ports: list[Port] = []
+    caches = {node.inputs[0] for node in b.graph.nodes if node.op == "Cached"}
+    for name in b.graph.inputs:
+        shape, kind = b.graph.types[name]
+        dtype = _DTYPES.get(kind)
+        if dtype is None:
+            raise ModelError("has an element type that the chip does not take", where=name, hint=", ".join(_DTYPES.values()))
+        if name in b.roles:
+            ports.append(Port(name=name, dtype=dtype, shape=shape, role=b.roles[name], argument=b.roles[name]))  # type: ignore[arg-type]
+        elif name not in caches:
+            ports.append(_input(b, name, shape, dtype))
+    return tuple(ports)
+
+
+def _input(b: Builder, name: str, shape: tuple[int, ...], dtype: str) -> Port:
+    """A tensor as the host lays it out: tokens x features, pixels x channels, indices one a row."""
+    real = dtype == "float32"
+    if not real:
+        rows, columns, axes = int(np.prod(shape)), 1, ()
+    elif len(shape) in (3, 4) and _is_image(b.graph, name):
+        rows, columns = int(np.prod(shape[2:])), shape[1]
+        axes = (0, *range(2, len(shape)), 1)
+    else:
+        rows, columns, axes = int(np.prod(shape[:-1])), (shape[-1] if shape else 1), ()
+    tensor = Tensor(b.free(name), rows, columns, "float32" if real else "int32")
+    b.written(name, "real", tensor)
+    plain = View.plain(name, tuple(shape[a] for a in axes) if axes else shape)
+    b.views[name] = plain.transposed(tuple(int(i) for i in np.argsort(axes))) if axes else plain
+    return Port(name=name, dtype=dtype, shape=shape, tensor=tensor.name, axes=axes)
+
+
+def _is_image(graph: FloatGraph, name: str) -> bool:
+    """Whether an input of channels before pixels goes into a convolution or pooling."""
+    return any(node.op in ("Conv", "MaxPool", "AveragePool", "GlobalAveragePool") for node in graph.readers.get(name, ()))
+
+
+def _outputs(b: Builder) -> tuple[Port, ...]:
+    ports: list[Port] = []
+    for name, value in b.graph.outputs:
+        maker = b.graph.makers.get(value)
+        if maker is not None and maker.op == "Cached":
+            continue
+        shape, kind = b.graph.types[value]
+        view = b.view(value)
+        rows, columns = b.sizes[view.base]
+        axes: tuple[int, ...] = ()
+        if view.matrix(rows, columns) == (0, columns):
+            order = [axis for axis, _ in view.order()]
+            rest = [axis for axis in range(len(shape)) if axis not in order]
+            axes = () if order == sorted(order) else (*rest, *order)
+            tensor = b.tensor(view.base, "real")
+        else:
+            tensor = b.tensor(b.moved(value), "real")
+        ports.append(Port(name=name, dtype=_DTYPES.get(kind, "float32"), shape=shape, tensor=tensor, axes=axes))
+    return tuple(ports)
+
+
+# Steps ----------------------------------------------------------------------------------------------------------------
+
+
+def _steps(b: Builder, reasons: Mapping[str, str]) -> dict[str, str]:
+    """Lowers all nodes; those that are refused, with the reason."""
+    refused: dict[str, str] = {}
+    lost: set[str] = set()
+    for node in b.graph.nodes:
+        if b.graph.depends(node.outputs[0]) and all(name in b.roles for name in b.graph.depends(node.outputs[0])):
+            continue  # a table by position, or a mask: what reads it knows
+        if lost.intersection(node.inputs):
+            lost.update(node.outputs)
+            continue
+        try:
+            rule = RULES.get(node.op) if not node.domain else None
+            if rule is None:
+                raise RefusedError("the compiler has no rule for this operator")
+            rule(b, node)
+        except RefusedError as problem:
+            refused[node.name] = reasons.get(node.name, str(problem))
+            lost.update(node.outputs)
+    return refused
+
+
+def _report(imported: Imported, b: Builder, refused: Mapping[str, str], how: str) -> SupportReport:
+    """The status of each node of the file."""
+    steps: dict[str, list[str]] = {}
+    for step, sources in b.origin.items():
+        for source in sources:
+            steps.setdefault(source, []).append(step)
+    reason = {source: refused[node.name] for node in b.graph.nodes if node.name in refused for source in node.sources}
+    known = {source: node for node in b.graph.nodes for source in node.sources}
+    rows: list[NodeSupport] = []
+    for name, op in imported.raw.all_nodes:
+        if name in reason:
+            rows.append(NodeSupport(name, op, "refused", (), reason[name]))
+        elif name in steps:
+            rows.append(NodeSupport(name, op, "on-chip", tuple(steps[name])))
+        else:
+            rows.append(NodeSupport(name, op, "arranged" if name in known else "folded"))
+    return SupportReport(tuple(rows), how)

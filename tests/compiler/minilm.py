@@ -1,0 +1,51 @@
+"""MiniLM-L6 with its tokenizer and real sentences, for the tests and benches of whole models."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tokenizers
+
+from presilicon.compiler.importing import Source
+from presilicon.frontend.encoder_onnx import encoder_model, installed
+
+NAME = "all-MiniLM-L6-v2"
+SENTENCES = Path(__file__).with_name("sentences.txt")
+
+
+@cache
+def sentences(part: str) -> list[str]:
+    """The sentences of a part of the file: calibrate or judge."""
+    found: dict[str, list[str]] = {}
+    lines = found["#"] = []
+    for line in SENTENCES.read_text().splitlines():
+        if line.startswith("["):
+            lines = found[line.strip("[]")] = []
+        else:
+            lines.append(line)
+    return found[part]
+
+
+@cache
+def source() -> Source:
+    folder = installed(NAME)
+    assert folder is not None
+    return Source(encoder_model(folder), NAME)
+
+
+def encoded(texts: list[str], tokens: int) -> dict[str, np.ndarray[Any, Any]]:
+    """Inputs of the model for texts, (texts, tokens) each."""
+    folder = installed(NAME)
+    assert folder is not None
+    tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.enable_truncation(tokens)
+    tokenizer.enable_padding(length=tokens)
+    lines = tokenizer.encode_batch(texts)
+    return {
+        "input_ids": np.array([line.ids for line in lines]),
+        "attention_mask": np.array([line.attention_mask for line in lines]),
+        "token_type_ids": np.array([line.type_ids for line in lines]),
+    }
