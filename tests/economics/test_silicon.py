@@ -138,6 +138,17 @@ def test_a_chip_outside_the_table_is_taken_by_its_figures() -> None:
     assert 50 < areas_of(atom).total_mm2 < 250
 
 
+def test_a_gpu_outside_the_table_is_taken_as_one_of_its_family() -> None:
+    mi300x = chip.load("amd-instinct-mi300x")
+    spec = spec_of(mi300x)
+    assert (spec.kind, spec.simt_lanes, spec.fp64_lanes) == ("cdna", 38 * 64, 38 * 64)
+    assert areas_of(mi300x).total_mm2 == pytest.approx(1725, rel=0.15)  # all silicon: shared/facts/chips.csv
+    assert "as it is built" in missing(mi300x)[0]
+    orin = spec_of(chip.load("nvidia-jetson-agx-orin"))
+    assert orin.kind == "graphics"
+    assert orin.simt_lanes == pytest.approx(16 * 128, rel=0.01)
+
+
 def test_dies_of_a_card_are_alike() -> None:
     ultra = chip.load("qualcomm-cloud-ai-100-ultra")
     assert ultra.dies == 4

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
 
 from presilicon.chip import Chip
-from presilicon.economics.quantity import look_up, memory_kind, node, rows
+from presilicon.economics.quantity import Real, look_up, memory_kind, node, rows
 from presilicon.economics.silicon import Areas, DieSpec, die_area
 from presilicon.errors import ChipError
 
@@ -21,6 +21,28 @@ _NUMBERS = (
     "cores", "fp32_lanes", "fp64_lanes", "wide_macs", "int8_macs", "register_bytes", "scratchpad_bytes", "shared_sram_bytes",
     "memory_units", "link_bytes_per_s", "host_lanes", "area_mm2",
 )  # fmt: skip
+
+
+_VECTOR_FORMATS = ("fp32", "tf32", "fp64", "int32")
+
+
+@dataclass(frozen=True, slots=True)
+class _Gpu:
+    """What every core of a family of GPUs has beyond its published figures; lanes of 0 follow from the vector rate."""
+
+    kind: str
+    register_bytes: float
+    lanes: float = 0.0
+    fp64_lanes: float = 0.0
+
+
+# As the dies of dies.csv: 256 KiB of registers on an SM, 512 KiB and 64 lanes of both widths on a compute unit of CDNA.
+_GPUS = {
+    "amd-cdna": _Gpu("cdna", 524288.0, lanes=64.0, fp64_lanes=64.0),
+    "amd-rdna": _Gpu("graphics", 262144.0),
+    "intel-arc": _Gpu("graphics", 262144.0),
+    "nvidia-": _Gpu("graphics", 262144.0, fp64_lanes=2.0),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +107,8 @@ def published_mm2(chip: Chip) -> float | None:
 def missing(chip: Chip) -> tuple[str, ...]:
     """Figures that a die's area needs and the chip leaves blank, with what is taken instead where something can be."""
     blank = []
+    if die_of(chip) is None and chip.family.startswith(tuple(_GPUS)):
+        blank.append("the die as it is built (taken as the cores in use, without what else is on it)")
     if not chip.peak_ops_per_s:
         blank.append("peak_ops_per_s")
     if not chip.process_node:
@@ -106,37 +130,46 @@ def memory_units(kind: str, bytes_per_s: float, memory_bytes: float) -> float:
 def spec_of(chip: Chip) -> DieSpec:
     """One die of a chip: as built where dies.csv knows it, else from the chip's figures divided by its dies.
 
-    Chips outside dies.csv are taken as accelerators. ChipError names the figures without which there is no area.
+    Chips outside dies.csv are GPUs where their family is one of ``_GPUS``, else accelerators. Of a system on a chip only the
+    accelerator counts. ChipError names the figures without which there is no area.
     """
     if die := die_of(chip):
         return die.spec
     needed = [name for name in missing(chip) if "taken" not in name]
     if needed:
         raise ChipError(f"the area of its die needs {' and '.join(needed)}, which it does not publish", where=chip.name)
-    clock = chip.clock_hz or _ASSUMED_CLOCK_HZ
-    arrays = {
-        name: rate / (2.0 * clock * chip.dies)
-        for name, rate in chip.peak_ops_per_s.items()
-        if name not in ("fp32", "tf32", "fp64", "int32")
-    }
-    macs = arrays or {name: rate / (2.0 * clock * chip.dies) for name, rate in chip.peak_ops_per_s.items()}
-    vector = (chip.vector_ops_per_s or 0.0) / (2.0 * clock * chip.dies) or max(macs.values()) * _LANES_PER_MATRIX_MAC
+    cycles = 2.0 * (chip.clock_hz or _ASSUMED_CLOCK_HZ) * chip.dies
+    rates = {name: rate for name, rate in chip.peak_ops_per_s.items() if name not in _VECTOR_FORMATS} or chip.peak_ops_per_s
+    macs: dict[str, Real] = {name: rate / cycles for name, rate in rates.items()}
     memory = chip.memory
     kind = memory_kind(memory.kind) if memory and memory.kind else "DDR4"
     units = memory_units(kind, memory.bytes_per_s or 0.0, memory.bytes or 0.0) / chip.dies if memory else 0.0
     host = chip.host.kind if chip.host else ""
-    return DieSpec(
+    shared = DieSpec(
         node=node(chip.process_node),
         kind="accelerator" if memory else "static",
         macs=macs,
-        vector_lanes=chip.vector_lanes * (chip.cores or 1) / chip.dies if chip.vector_lanes else vector,
         sram_bytes=chip.on_chip_bytes / chip.dies,
         memory_kind=kind,
         memory_units=units,
         link_bytes_per_s=(chip.link.bytes_per_s or 0.0) / chip.dies if chip.link else 0.0,
-        host="pcie5" if "5" in host.split("x")[0] else "pcie3" if "3" in host.split("x")[0] else "pcie4",
+        host=_host(host),
         host_lanes=_lanes(host) / chip.dies,
     )
+    cores = (chip.cores or 1) / chip.dies
+    lanes = (chip.vector_ops_per_s or 0.0) / cycles or max(macs.values()) * _LANES_PER_MATRIX_MAC
+    gpu = next((known for family, known in _GPUS.items() if chip.family.startswith(family)), None)
+    if gpu is None:
+        return replace(shared, vector_lanes=chip.vector_lanes * cores if chip.vector_lanes else lanes)
+    simt = cores * gpu.lanes if gpu.lanes else lanes
+    sram = shared.sram_bytes + cores * gpu.register_bytes
+    return replace(shared, kind=gpu.kind, simt_lanes=simt, fp64_lanes=cores * gpu.fp64_lanes, sram_bytes=sram)
+
+
+def _host(name: str) -> str:
+    """The generation of PCIe that a host link's name tells ("PCIe 5.0 x16"); the fourth where it tells none."""
+    generation = name.partition("PCIe ")[2][:1]
+    return f"pcie{generation}" if generation in ("3", "4", "5") else "pcie4"
 
 
 def _lanes(host: str) -> float:

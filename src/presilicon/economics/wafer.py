@@ -14,15 +14,14 @@ MODELS = ("poisson", "murphy", "negative-binomial")
 
 
 def dies_per_wafer(area_mm2: Real) -> Real:
-    """Whole dies on a wafer, square ones with their scribe lines, at least none.
+    """Whole dies on a wafer, square ones with their scribe lines; below 1 where none fits.
 
-    De Vries, "Investigation of gross die per wafer formulas", IEEE Trans. Semiconductor Manufacturing 18(1), 2005: the usable
-    disc over the die, less the dies its edge cuts, pi d / sqrt(2 A).
+    Ferris-Prabhu, "An algebraic expression to count the number of chips on a wafer", IEEE Circuits and Devices 5(1), 1989: the
+    usable disc over the die, times exp(-2 side / diameter) for what its edge cuts. Within 4 % of what a grid of squares holds.
     """
     diameter = quantity("prices", "wafer", "diameter").value - 2.0 * quantity("prices", "wafer", "edge_exclusion").value
-    placed = np.square(np.sqrt(area_mm2) + quantity("prices", "wafer", "scribe").value)
-    disc = math.pi * diameter * diameter / 4.0
-    return np.maximum(disc / placed - math.pi * diameter / np.sqrt(2.0 * placed), 0.0)
+    side = np.sqrt(area_mm2) + quantity("prices", "wafer", "scribe").value
+    return math.pi * np.square(diameter / side) / 4.0 * np.exp(-2.0 * side / diameter)
 
 
 def die_yield(area_mm2: Real, defects_per_cm2: Real, model: str = "negative-binomial", clustering: Real = 3.0) -> Real:
