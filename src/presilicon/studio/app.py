@@ -23,6 +23,7 @@ from presilicon.errors import InputError, PresiliconError, WorkloadError
 from presilicon.files import clean
 from presilicon.studio import asked, blank, live
 from presilicon.studio.asked import Asked
+from presilicon.studio.chip_report import chip_report
 from presilicon.studio.guard import TooLargeError
 from presilicon.studio.job_pictures import pictures
 from presilicon.studio.jobs import Jobs
@@ -208,6 +209,10 @@ def _app(studio: Studio) -> FastAPI:
     async def verilog(request: Request) -> Response:
         one = studio.chosen(_state(request))
         return _file(await run_in_threadpool(_verilog, one), f"{_safe(one.name)}-verilog.zip", "application/zip")
+
+    @app.get("/download/report.html")
+    async def report(request: Request) -> Response:
+        return _file(await run_in_threadpool(chip_report, _state(request), studio.chip), "report.html", "text/html")
 
     @app.exception_handler(PresiliconError)
     async def refused(_: Request, error: Exception) -> Response:

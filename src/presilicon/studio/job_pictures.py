@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from presilicon.view import Design, Measure, pareto
-from presilicon.view.serving import CACHE, QUEUE, TOKENS, distribution, over_time
+from presilicon.view.replay_report import replay_pictures
 
 
 def pictures(job: Mapping[str, Any], width: float) -> dict[str, str]:
@@ -38,20 +38,9 @@ def _replay(latest: Mapping[str, Any], about: Mapping[str, Any], width: float) -
     report = latest["report"]
     load = about.get("trace_title") or f"{about.get('rate_per_s')} requests a second at random"
     source = f"replay of {load}: {report['model']} on {report['chips']} x {report['chip']}, {report['parallelism']}"
-    found: dict[str, str] = {}
-    for key, title in (("ttft_s", "Time to first token"), ("tpot_s", "Time per output token")):
-        if key in latest["quantiles"]:
-            found[key] = distribution(
-                title, latest["quantiles"][key], source=source, limit_s=report["slo"][key], width=width
-            ).figure()
-    if latest["timeline"]:
-        for name, title, series in (
-            ("queue", "Requests", QUEUE),
-            ("cache", "Memory and chips", CACHE),
-            ("tokens", "Tokens", TOKENS),
-        ):
-            found[name] = over_time(title, latest["timeline"], series, source=source, width=width).figure()
-    return found
+    made = replay_pictures(report, latest["quantiles"], latest["timeline"], source=source, width=width)
+    names = {"Time to first token": "ttft_s", "Time per output token": "tpot_s", "Tokens": "tokens"}
+    return {names.get(one.title, one.title): one.figure() for one in (*made["latency"], *made["time"])}
 
 
 def _named(one: Mapping[str, Any]) -> str:

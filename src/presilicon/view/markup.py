@@ -19,7 +19,7 @@ def join(*children: Child) -> Markup:
     return Markup("".join(child if isinstance(child, Markup) else _text(child) for child in children if child is not None))
 
 
-def tag(name: str, *children: Child, **attributes: Child | bool) -> Markup:
+def tag(name: str, /, *children: Child, **attributes: Child | bool) -> Markup:
     """An element. ``class_`` is the attribute class, ``stroke_width`` stroke-width; None and False leave an attribute out."""
     given = "".join(_attribute(key, value) for key, value in attributes.items() if value is not None and value is not False)
     if name in _EMPTY:

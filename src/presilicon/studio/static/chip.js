@@ -98,7 +98,7 @@ export async function chip(view, aside) {
     head.replaceChildren(
       h("div", {}, h("h1", {}, `${report.model} on ${report.chips > 1 ? `${report.chips} × ` : ""}${one.title || one.name}`),
         h("p", {}, `${report.formats} (weights, activations, KV cache); ${report.parallelism === "1" ? "" : `${report.parallelism}; `}software constants of the family ${one.family}. ${Object.keys(state.changes).length ? one.note : ""}`)),
-      h("div", { class: "tools" }, file("chip.toml", "Chip (TOML)"), template ? file("verilog.zip", "Verilog") : null,
+      h("div", { class: "tools" }, file("chip.toml", "Chip (TOML)"), template ? file("verilog.zip", "Verilog") : null, file("report.html", "Report"),
         h("a", { class: "button", href: compareWith(state) }, "Compare")),
     );
   }
