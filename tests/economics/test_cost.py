@@ -66,7 +66,7 @@ def test_published_estimates_are_met(name) -> None:
     told = {row.part: row for row in published() if row.chip == name}
     found = cost(chip.load(name))
     assert told["total"].low <= found.unit_usd.value <= told["total"].high
-    # The die is the part whose price does not come from the same estimate; docs/economics.md says why B200's is a third cheaper.
+    # The part whose price does not come from the same estimate; docs/economics.md says why B200's die is a third cheaper.
     assert found.parts["die_usd"].value == pytest.approx(told["die"].usd, rel=0.10 if "h100" in name else 0.35)
 
 
