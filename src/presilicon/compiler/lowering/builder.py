@@ -173,7 +173,7 @@ class Builder:
             if node.op != "Attention" or place > 2:
                 continue
             at = self.columns_of(name, base)
-            one = symmetric(*self.range([name, base])).scale
+            one = symmetric(*self.range([name if name in self.ranges else base])).scale
             scale[at[0] : at[0] + at[1]] = np.maximum(scale[at[0] : at[0] + at[1]], np.float32(one))
         return np.where(scale > 0, scale, np.float32(1)).astype(np.float32)
 

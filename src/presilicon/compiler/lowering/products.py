@@ -13,8 +13,8 @@ from presilicon.compiler.lowering.builder import Builder, RefusedError
 from presilicon.compiler.lowering.pending import Maker, Pending
 from presilicon.compiler.lowering.quantise import Quantised, bias_of, eight_bits, four_bits, symmetric
 from presilicon.compiler.lowering.views import Atom, View
-from presilicon.compiler.steps import Attention, Binding, Gather, Move, Product, Tensor
-from presilicon.compiler.vectors import Output, Sum, product
+from presilicon.compiler.steps import Attention, Binding, Gather, Move, Product, Rows, Tensor
+from presilicon.compiler.vectors import Output, Sum, VectorProgram, product
 
 
 def linear(b: Builder, node: Node) -> None:
@@ -195,29 +195,33 @@ def cached(b: Builder, node: Node) -> None:
     if part is None or part[2] != heads:
         raise RefusedError("its new rows do not have their heads side by side")
     base, column, _ = part
-    width, scale = heads * dim, symmetric(*b.range([out, new])).scale
+    width, rows = heads * dim, b.sizes[base][0]
+    direct = (base, "stationary") in b.forms or (base in b.pending and b.wanted(base) == ["stationary"])
+    whole = base in b.pending and b.sizes[base][1] == width and len(b.readers(base)) == 1 and not b.returned(base)
+    copied = direct and not whole
+    source = b.tensor(base, "stationary") if copied else ""
+    scale = _uniform(b, base, column, width) if copied else symmetric(*b.range([out, new])).scale
     b.sizes[out] = (keys, width)
     b.views[out] = View.plain(out, (1, keys, heads, dim)).transposed((0, 2, 1, 3))
     tensor = Tensor(b.free(out), keys, width, "int8", scale)
     b.written(out, "stationary", tensor, np.full(width, scale, np.float32))
     b.states.append(tensor.name)
     position = b.roles[node.attributes["position"]]
-    rows = b.sizes[base][0]
-    alone = {name for _, _, name in b.readers(base)} and not b.returned(base)
-    if base in b.pending and b.sizes[base][1] == width and alone and len(b.wanted(base)) == 1:
-        given = b.pending.pop(base)
-    elif (base, "stationary") in b.forms or (base in b.pending and b.wanted(base) == ["stationary"]):
-        source = b.tensor(base, "stationary")
-        if abs(_uniform(b, base, column, width) / scale - 1) > 1e-6:
-            raise RefusedError("its cache and its new rows differ in scale")
-        b.step(
-            Move(name=b.free_step(out), source=source, out=tensor.name, shape=(rows, width), strides=(b.sizes[base][1], 1),
-                 out_strides=(width, 1), start=column, out_row=position, out_pitch=width),
-            node.sources,
-        )  # fmt: skip
+    if copied:
+        move = Move(
+            name=b.free_step(out),
+            source=source,
+            out=tensor.name,
+            shape=(rows, width),
+            strides=(b.sizes[base][1], 1),
+            out_strides=(width, 1),
+            start=column,
+            out_row=position,
+            out_pitch=width,
+        )
+        b.step(move, node.sources)
         return
-    else:
-        given = b.streamed(base, column, width)
+    given = b.pending.pop(base) if whole else b.streamed(base, column, width)
     given = given.scaled(1.0 / scale, b.free(f"{out}.levels"))
     key = f"{out}.rows"
     program = given.program(((Output(key, "int8"), given.operand),))
@@ -227,9 +231,9 @@ def cached(b: Builder, node: Node) -> None:
     b.step(maker(b.free_step(out), program, given.streams, given.columns, outputs), (*given.sources, *node.sources))
 
 
-def _rows(name: str, program: Any, streams: Any, columns: Any, outputs: Any) -> Any:
-    from presilicon.compiler.steps import Rows
-
+def _rows(
+    name: str, program: VectorProgram, streams: tuple[Binding, ...], columns: tuple[Binding, ...], outputs: tuple[Binding, ...]
+) -> Rows:
     return Rows(name=name, program=program, streams=streams, columns=columns, outputs=outputs)
 
 
