@@ -12,7 +12,7 @@ from presilicon.compiler.importing.graph import Array, Node
 from presilicon.compiler.lowering.builder import Builder, RefusedError
 from presilicon.compiler.lowering.functions import EXACT, by_table, curve
 from presilicon.compiler.lowering.pending import MOST_STREAMS, Pending
-from presilicon.compiler.lowering.views import View, laid
+from presilicon.compiler.lowering.views import Atom, View, laid
 from presilicon.compiler.rowwise import EXPONENTIAL
 from presilicon.compiler.steps import Binding, Reduce, Rows, Tensor
 from presilicon.compiler.vectors import (
@@ -60,13 +60,18 @@ def unary(b: Builder, node: Node) -> None:
 
 
 def like_of(b: Builder, name: str, node: Node) -> View:
-    """The view of a result whose elements lie as those of one of its inputs."""
+    """The view of a result whose elements lie as those of one of its inputs, a matrix or some of its columns."""
     view, out = b.view(name), node.outputs[0]
     rows, columns = b.sizes[view.base]
     at = view.matrix(rows, columns)
-    if at is None or at[1] != columns:
+    if at is None:
         return View.plain(out, b.graph.shape(out))
-    return replace(view, base=out, offset=0)
+    axes = view.axes
+    if at[1] != columns:
+        axes = tuple(
+            tuple(Atom(a.size, a.stride if a.stride < columns else a.stride // columns * at[1]) for a in axis) for axis in axes
+        )
+    return View(out, axes)
 
 
 # Functions of two -----------------------------------------------------------------------------------------------------
