@@ -62,6 +62,13 @@ SENTENCES = (
 )
 
 
+@cache
+def _sentence(number: int) -> Floats:
+    """A sentence, spoken once: the voice says nothing twice in quite the same way."""
+    language, text = SENTENCES[number]
+    return _voice().say(text, language)
+
+
 def _noise(rng: np.random.Generator, count: int, pink: bool) -> Floats:
     white = rng.standard_normal(count)
     if pink:
@@ -72,10 +79,9 @@ def _noise(rng: np.random.Generator, count: int, pink: bool) -> Floats:
 
 def recordings(seed: int, count: int) -> Iterator[Floats]:
     """So many recordings: a sentence of some loudness between pauses, noise over all; every fourth is noise alone."""
-    rng = np.random.default_rng(seed)
     for number in range(count):
-        language, text = SENTENCES[int(rng.integers(len(SENTENCES)))]
-        spoken = _voice().say(text, language) * np.float32(10 ** rng.uniform(-1.3, 0))
+        rng = np.random.default_rng((seed, number))
+        spoken = _sentence(int(rng.integers(len(SENTENCES)))) * np.float32(10 ** rng.uniform(-1.3, 0))
         if number % 4 == 3:
             spoken = 0 * spoken
         pause = np.zeros(int(rng.integers(RATE // 8, RATE // 2)), np.float32)
