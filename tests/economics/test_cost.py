@@ -84,6 +84,17 @@ def test_a_published_area_is_certain_and_a_modelled_one_is_not() -> None:
     assert blank.taken == ("clock_hz (taken as 1 GHz)",)
 
 
+def test_an_area_that_a_design_took_from_the_model_is_as_uncertain_as_the_model() -> None:
+    atom = chip.load("rebellions-atom")
+    area = cost(atom).area_mm2.value
+    text = atom.to_toml().replace('name = "rebellions-atom"', f'name = "mine"\ndie_area_mm2 = {area!r}')
+    mine = cost(chip.parse(text))
+    assert mine.area_basis == "modelled"
+    assert mine.area_mm2.p10 < area < mine.area_mm2.p90
+    measured = cost(chip.parse(text.replace(repr(area), repr(area * 1.1))))
+    assert measured.area_basis == "published"
+
+
 def test_a_template_chip_is_priced_by_its_synthesis() -> None:
     one = chip.load("core-32x32")
     found, core = blocks(one), template_area.area(Core.of(one), "n7")

@@ -101,6 +101,11 @@ def test_the_review_of_2026_is_told_where_it_applies() -> None:
     assert policy_class(chip.load("nvidia-b200-sxm-180gb")).notes == ()
 
 
+def test_of_a_chip_to_be_made_it_says_what_its_foundry_must_presume() -> None:
+    assert any("30 billion transistors" in note for note in policy_class(chip.load("core-16x16")).notes)
+    assert policy_class(chip.load("nvidia-t4")).notes == ()
+
+
 def test_it_says_what_it_is() -> None:
     told = policy_class(chip.load("nvidia-h100-sxm-80gb")).to_json()
     assert told["advice"] == NOTE

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from presilicon.chip import Chip
+from presilicon.chip import Chip, names
 from presilicon.economics import area as template_area
 from presilicon.economics.dies import areas_of, die_of, missing, published_mm2, spec_of
 from presilicon.economics.manufacture import (
@@ -36,6 +36,7 @@ from presilicon.template import Core
 _SYNTHESISED_NODE = "n7"  # where area.area knows logic and memories
 _SAMPLES = 4096
 _VOLUMES = (1_000, 10_000, 100_000, 1_000_000)
+_SAME_AREA = 0.01
 _NO_MEMORY = "DDR4"  # any kind without HBM: it only says how a die without memory is packaged
 
 
@@ -136,6 +137,11 @@ def blocks(chip: Chip) -> dict[str, float]:
     return {name: float(value) for name, value in areas_of(chip).by_block().items() if value}
 
 
+def _is_modelled(chip: Chip, given_mm2: float, found: Mapping[str, float]) -> bool:
+    """Whether a chip of one's own gives as its area what the model says, as a design does: then it is as uncertain as that."""
+    return chip.name not in names() and abs(sum(found.values()) / given_mm2 - 1.0) < _SAME_AREA
+
+
 def _harvest(chip: Chip) -> tuple[int, int, float]:
     """Cores built on a die, how many of them may be defective, and the part of the die that cores cover."""
     die = die_of(chip)
@@ -174,7 +180,8 @@ def cost(chip: Chip, *, volume: float | None = None, samples: int = _SAMPLES, se
     except ChipError:
         if not published_mm2(chip):
             raise
-    if published := published_mm2(chip):
+    published = published_mm2(chip)
+    if published and not _is_modelled(chip, published, found):
         die_mm2, factor, basis = published / chip.dies, np.ones(samples), "published"
     else:
         die_mm2, basis = sum(found.values()) / chip.dies, "synthesis" if chip.template else "modelled"
@@ -189,7 +196,7 @@ def cost(chip: Chip, *, volume: float | None = None, samples: int = _SAMPLES, se
 
     central, drawn = prices(at, kind), sampled_prices(at, kind, samples, seed)
     one, many = made(die_mm2, central), made(die_mm2 * factor, drawn)
-    names = [f.name for f in fields(UnitCost) if f.name.endswith("_usd")]
+    parts = [f.name for f in fields(UnitCost) if f.name.endswith("_usd")]
 
     def each(number: float) -> Spread:
         return Spread.of(
@@ -210,7 +217,7 @@ def cost(chip: Chip, *, volume: float | None = None, samples: int = _SAMPLES, se
         area_basis=basis,
         blocks=found,
         die_yield=Spread.of(one.die_yield, many.die_yield),
-        parts={name: Spread.of(getattr(one, name), getattr(many, name)) for name in names},
+        parts={name: Spread.of(getattr(one, name), getattr(many, name)) for name in parts},
         unit_usd=Spread.of(one.unit_usd, many.unit_usd),
         nre_usd=Spread.of(nre_usd(central), nre_usd(drawn)),
         nre={"mask_set_usd": _spread(central, drawn, "mask_set_usd"), "design_usd": _spread(central, drawn, "design_usd")},

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 import numpy as np
 
-from presilicon.chip import Chip
+from presilicon.chip import Chip, names
 from presilicon.dtypes import FORMATS
 from presilicon.economics.dies import areas_of, published_mm2
 from presilicon.economics.quantity import Real, node, text
@@ -87,10 +87,10 @@ def classify(
     """
     known = rules()
     densities = tuple(tpp / area for area in areas_mm2) or _DENSITIES
-    names = [paragraph(tpp, density, datacenter) for density in densities]
+    found = [paragraph(tpp, density, datacenter) for density in densities]
     order = [one["name"] for one in known["paragraph"]] + [known["consumer"]["name"]]
-    name = min((one for one in names if one), key=order.index, default="")
-    certain = len(set(names)) == 1
+    name = min((one for one in found if one), key=order.index, default="")
+    certain = len(set(found)) == 1
     notes = [] if certain else ["its area is not published: the strictest paragraph that its performance allows"]
     review = known["review"]
     lower = tpp < review["tpp_below"] and (dram_bytes_per_s or np.inf) < review["dram_bytes_per_s_below"]
@@ -103,12 +103,18 @@ def classify(
 def policy_class(chip: Chip, *, datacenter: bool = True) -> PolicyClass:
     """The class of one chip by its published area, else by what the area model says and its spread, else by any area.
 
-    Dies of a node with planar transistors do not count as area: their density is none. ChipError where no rate is published.
+    Dies of a node with planar transistors do not count as area: their density is none. Of a chip that is still to be made it
+    notes what its foundry must presume. ChipError where no rate is published.
     """
     if not chip.peak_ops_per_s:
         raise ChipError("no rate of it is published, so it has no total processing performance", where=chip.name)
     memory = chip.memory.bytes_per_s if chip.memory else None
-    return classify(float(tpp(chip.peak_ops_per_s)), _areas(chip), datacenter=datacenter, dram_bytes_per_s=memory)
+    areas = _areas(chip)
+    found = classify(float(tpp(chip.peak_ops_per_s)), areas, datacenter=datacenter, dram_bytes_per_s=memory)
+    to_be_made = chip.template is not None or chip.name not in names()
+    if to_be_made and areas != (float("inf"),):
+        return replace(found, notes=(*found.notes, rules()["foundry"]["note"]))
+    return found
 
 
 def _areas(chip: Chip) -> tuple[float, ...]:
