@@ -2,38 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from presilicon.compiler.calibrate import Data, Method, Ranges, calibrated, random_samples
+from presilicon.compiler.compiled import HostPart
 from presilicon.compiler.importing import Imported, Source
 from presilicon.compiler.importing.graph import BOOL, FLOAT, INT32, INT64, Array, FloatGraph
 from presilicon.compiler.lowering.builder import Builder, RefusedError
 from presilicon.compiler.lowering.functions import curve
+from presilicon.compiler.lowering.parts import cut
 from presilicon.compiler.lowering.products import merged
-from presilicon.compiler.lowering.report import NodeSupport, SupportReport
+from presilicon.compiler.lowering.report import NodeSupport, Status, SupportReport
 from presilicon.compiler.lowering.rules import RULES
 from presilicon.compiler.lowering.views import View
 from presilicon.compiler.ports import Port
-from presilicon.compiler.steps import Lowered, Tensor, reads
-from presilicon.errors import ModelError
+from presilicon.compiler.steps import Lowered, Tensor, arguments_of, reads
+from presilicon.errors import CheckError, ModelError
 
 WeightFormat = Literal["int8", "int4"]
 _DTYPES = {FLOAT: "float32", INT32: "int32", INT64: "int64", BOOL: "bool"}
 
 
 @dataclass(frozen=True, slots=True)
-class LoweredModel:
-    """A model as steps, its inputs and outputs as the file has them, and what became of each node."""
+class LoweredPart:
+    """Steps of the chip, with the values of the file that go in and come out."""
 
     lowered: Lowered
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LoweredModel:
+    """A model as steps, its inputs and outputs as the file has them, and what became of each node.
+
+    ``parts`` is one of the chip, or several of chip and host in turn where refused nodes run on the host.
+    """
+
+    parts: tuple[LoweredPart | HostPart, ...]
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
     report: SupportReport
+
+    @property
+    def lowered(self) -> Lowered:
+        """The steps of a model that is on the chip as a whole; CheckError where it is not."""
+        if len(self.parts) != 1 or isinstance(self.parts[0], HostPart):
+            raise CheckError(f"the model is in {len(self.parts)} parts", hint="parts")
+        return self.parts[0].lowered
 
 
 def lower_onnx(
@@ -42,16 +63,13 @@ def lower_onnx(
     dims: Mapping[str, int] | None = None,
     calibration: Mapping[str, Array] | None = None,
     weights: WeightFormat = "int8",
-    group: int = 128,
+    group: int = 64,
     method: Method = "range",
+    host_fallback: bool = False,
 ) -> LoweredModel:
-    """The steps of an ONNX file.
-
-    ``dims`` sets open sizes and one-element inputs; ``calibration`` holds samples by input, along the first axis; without it
-    ranges come from random inputs, which the report says. int4 weights have groups of ``group`` rows. ModelError where the
-    file or data cannot be used, or nodes are refused: all of them, each with its reason.
-    """
-    return lower(Source.file(path), dims=dims, calibration=calibration, weights=weights, group=group, method=method)
+    """The steps of an ONNX file: ``lower`` of what it holds."""
+    given: Any = {"dims": dims, "calibration": calibration, "weights": weights, "group": group, "method": method}
+    return lower(Source.file(path), host_fallback=host_fallback, **given)
 
 
 def lower(
@@ -60,37 +78,91 @@ def lower(
     dims: Mapping[str, int] | None = None,
     calibration: Mapping[str, Array] | None = None,
     weights: WeightFormat = "int8",
-    group: int = 128,
+    group: int = 64,
     method: Method = "range",
+    host_fallback: bool = False,
 ) -> LoweredModel:
-    """As ``lower_onnx``, of a model that was read already."""
+    """The steps of a model that was read.
+
+    ``dims`` sets open sizes and one-element inputs; ``calibration`` holds samples by input, along the first axis; without it
+    ranges come from random inputs, which the report says. int4 weights have groups of ``group`` rows. ModelError where the
+    file or data cannot be used, or nodes are refused: all of them, each with its reason. With ``host_fallback`` these run on
+    the host, between parts of the chip.
+    """
     imported = source.imported(dims)
     graph = merged(imported.graph)
     roles = _roles(graph)
     ranges, how = _ranges(source, imported, graph, dims or {}, calibration, method)
     arguments = {argument: _largest(graph, name, argument) for name, argument in roles.items()}
-    builder = Builder(imported.raw, graph, ranges, roles, arguments, weights, group)
-    inputs = _inputs(builder)
-    refused = _steps(builder, imported.reasons)
-    report = _report(imported, builder, refused, how)
-    if refused:
+
+    def attempt(part: FloatGraph) -> _Attempt:
+        builder = Builder(imported.raw, part, ranges, roles, arguments, weights, group)
+        inputs = _inputs(builder)
+        return _Attempt(builder, inputs, _steps(builder, imported.reasons))
+
+    whole = attempt(graph)
+    report = _report(imported, graph, whole.builder.origin, whole.refused, "refused", how)
+    if not whole.refused:
+        part = whole.part()
+        return LoweredModel((part,), part.inputs, part.outputs, report)
+    if not host_fallback:
         listed = "; ".join(f"{n.node} ({n.op}): {n.reason}" for n in report.refused[:8])
         raise ModelError(f"{len(report.refused)} nodes cannot go onto the chip: {listed}", where=graph.name,
                          hint="--host-fallback runs them on ONNX Runtime")  # fmt: skip
-    outputs = _outputs(builder)
-    used = {name for step in builder.steps for name in reads(step)}
-    lowered = Lowered(
-        name=graph.name,
-        tensors=builder.tensors,
-        constants={name: array for name, array in builder.constants.items() if name in used},
-        steps=tuple(builder.steps),
-        inputs=tuple(port.tensor for port in inputs if port.role == "tensor"),
-        outputs=tuple(dict.fromkeys(port.tensor for port in outputs)),
-        states=tuple(builder.states),
-        arguments=arguments,
-        origin=builder.origin,
-    )
-    return LoweredModel(lowered, inputs, outputs, report)
+    parts = [
+        part if isinstance(part, HostPart) else attempt(part).part()
+        for part in cut(imported.raw, graph, whole.refused.keys(), roles)
+    ]
+    origin = {step: nodes for part in parts if isinstance(part, LoweredPart) for step, nodes in part.lowered.origin.items()}
+    report = _report(imported, graph, origin, whole.refused, "host", how)
+    return LoweredModel(tuple(parts), *_outer_ports(graph, parts), report)
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """A graph lowered as far as it goes."""
+
+    builder: Builder
+    inputs: tuple[Port, ...]
+    refused: Mapping[str, str]
+
+    def part(self) -> LoweredPart:
+        """The steps of a graph of which nothing was refused."""
+        b = self.builder
+        if self.refused:
+            node, reason = next(iter(self.refused.items()))
+            raise CheckError(f"{node} is refused: {reason}", where=b.graph.name)
+        outputs = _outputs(b)
+        used = {name for step in b.steps for name in reads(step)}
+        asked = {name for step in b.steps for name in arguments_of(step)}
+        given = tuple(port.tensor for port in self.inputs if port.role == "tensor")
+        lowered = Lowered(
+            name=b.graph.name,
+            tensors=b.tensors,
+            constants={name: array for name, array in b.constants.items() if name in used},
+            steps=tuple(b.steps),
+            inputs=given,
+            outputs=tuple(dict.fromkeys(port.tensor for port in outputs)),
+            states=tuple(b.states),
+            arguments={name: most for name, most in b.arguments.items() if name in asked},
+            origin=b.origin,
+        )
+        inputs = tuple(port for port in self.inputs if port.role == "tensor" or port.argument in asked)
+        return LoweredPart(lowered, inputs, outputs)
+
+
+def _outer_ports(graph: FloatGraph, parts: Sequence[LoweredPart | HostPart]) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
+    """The inputs and outputs of a model in parts: as the first part that has them takes them, the host's own as they are."""
+    own = {port.name: port for part in parts[::-1] if isinstance(part, LoweredPart) for port in (*part.inputs, *part.outputs)}
+
+    def port(name: str, value: str) -> Port:
+        shape, kind = graph.types[value]
+        return own.get(name) or Port(name=name, dtype=_DTYPES.get(kind, "float32"), shape=shape, tensor=name)
+
+    read = {name for part in parts if isinstance(part, HostPart) for name in part.inputs} | own.keys()
+    inputs = tuple(port(name, name) for name in graph.inputs if name in read)
+    made = {name for part in parts for name in (part.outputs if isinstance(part, HostPart) else [p.name for p in part.outputs])}
+    return inputs, tuple(port(name, value) for name, value in graph.outputs if name in made)
 
 
 # Runtime arguments ----------------------------------------------------------------------------------------------------
@@ -167,12 +239,14 @@ def _inputs(b: Builder) -> tuple[Port, ...]:
         if name in b.roles:
             ports.append(Port(name=name, dtype=dtype, shape=shape, role=b.roles[name], argument=b.roles[name]))  # type: ignore[arg-type]
         elif name not in caches:
-            ports.append(_input(b, name, shape, dtype))
+            ports.append(_input(b, name))
     return tuple(ports)
 
 
-def _input(b: Builder, name: str, shape: tuple[int, ...], dtype: str) -> Port:
+def _input(b: Builder, name: str) -> Port:
     """A tensor as the host lays it out: tokens x features, pixels x channels, indices one a row."""
+    shape, kind = b.graph.types[name]
+    dtype = _DTYPES.get(kind, "int32")
     real = dtype == "float32"
     if not real:
         rows, columns, axes = int(np.prod(shape)), 1, ()
@@ -218,15 +292,12 @@ def _outputs(b: Builder) -> tuple[Port, ...]:
 
 
 def _steps(b: Builder, reasons: Mapping[str, str]) -> dict[str, str]:
-    """Lowers all nodes; those that are refused, with the reason."""
+    """Lowers all nodes; those that are refused, with the reason. What they would make is then taken as an input."""
     refused: dict[str, str] = {}
-    lost: set[str] = set()
     for node in b.graph.nodes:
-        if b.graph.depends(node.outputs[0]) and all(name in b.roles for name in b.graph.depends(node.outputs[0])):
+        inputs = b.graph.depends(node.outputs[0])
+        if inputs and all(name in b.roles for name in inputs):
             continue  # a table by position, or a mask: what reads it knows
-        if lost.intersection(node.inputs):
-            lost.update(node.outputs)
-            continue
         try:
             rule = RULES.get(node.op) if not node.domain else None
             if rule is None:
@@ -234,22 +305,31 @@ def _steps(b: Builder, reasons: Mapping[str, str]) -> dict[str, str]:
             rule(b, node)
         except RefusedError as problem:
             refused[node.name] = reasons.get(node.name, str(problem))
-            lost.update(node.outputs)
+            for name in filter(None, node.outputs):
+                b.pending.pop(name, None)
+                _input(b, name)
     return refused
 
 
-def _report(imported: Imported, b: Builder, refused: Mapping[str, str], how: str) -> SupportReport:
-    """The status of each node of the file."""
+def _report(
+    imported: Imported,
+    graph: FloatGraph,
+    origin: Mapping[str, tuple[str, ...]],
+    refused: Mapping[str, str],
+    status: Status,
+    how: str,
+) -> SupportReport:
+    """What became of each node of the file; ``status`` of those that are refused."""
     steps: dict[str, list[str]] = {}
-    for step, sources in b.origin.items():
+    for step, sources in origin.items():
         for source in sources:
             steps.setdefault(source, []).append(step)
-    reason = {source: refused[node.name] for node in b.graph.nodes if node.name in refused for source in node.sources}
-    known = {source: node for node in b.graph.nodes for source in node.sources}
+    reason = {source: refused[node.name] for node in graph.nodes if node.name in refused for source in node.sources}
+    known = {source for node in graph.nodes for source in node.sources}
     rows: list[NodeSupport] = []
     for name, op in imported.raw.all_nodes:
         if name in reason:
-            rows.append(NodeSupport(name, op, "refused", (), reason[name]))
+            rows.append(NodeSupport(name, op, status, (), reason[name]))
         elif name in steps:
             rows.append(NodeSupport(name, op, "on-chip", tuple(steps[name])))
         else:

@@ -149,7 +149,7 @@ class FloatGraph:
         import onnx
         from onnx import helper, numpy_helper
 
-        nodes = _between(self, set(inputs), outputs)
+        nodes = between(self, set(inputs), outputs)
         read = {name for node in nodes for name in node.inputs} | set(outputs)
         stored = [
             numpy_helper.from_array(np.asarray(self.constants[n], order="C"), n) for n in sorted(read & self.constants.keys())
@@ -185,8 +185,8 @@ def _live(nodes: tuple[Node, ...], wanted: set[str]) -> tuple[Node, ...]:
     return tuple(reversed(kept))
 
 
-def _between(graph: FloatGraph, inputs: set[str], outputs: Sequence[str]) -> list[Node]:
-    """The nodes that make some values from others; ModelError where they need more than those and constants."""
+def between(graph: FloatGraph, inputs: set[str], outputs: Sequence[str]) -> list[Node]:
+    """The nodes that make some values from others, in order; ModelError where they need more than those and constants."""
     kept: list[Node] = []
     wanted = set(outputs) - inputs
     for node in reversed(graph.nodes):
