@@ -16,8 +16,8 @@ class Entry:
     """One chip: its best setting and what it gives, or the reason why it does not qualify.
 
     ``low`` and ``high`` bound ``tokens_per_s_per_chip``. For a network without tokens a sample stands for a token and
-    ``time_to_first_token_s`` is the latency of the batch. ``power_w`` is that of all chips together, hosts left out. ``policy``:
-    the export class (``presilicon.economics.policy``), where a rate is published.
+    ``time_to_first_token_s`` is the latency of the batch. ``power_w`` is that of all chips together, hosts left out.
+    ``policy``: the export class (``presilicon.economics.policy``), where a rate is published.
     """
 
     chip: str
