@@ -88,11 +88,13 @@ def test_an_address_restores_the_state(visit, studio, browser) -> None:
     page.get_by_label("Power at most").fill("300 W")
     page.get_by_label("Power at most").press("Enter")
     page.get_by_label("Weights").select_option("fp8")
+    page.wait_for_selector("#view p:has-text('fp8/')")
     page.wait_for_selector("text=above the limit of 300 W")
     shown, address = page.locator("dl.figures").inner_text(), page.url
     context = browser.new_context(viewport={"width": 1440, "height": 900})
     again = context.new_page()
     again.goto(address)
+    again.wait_for_selector("#view p:has-text('fp8/')")
     again.wait_for_selector("text=above the limit of 300 W")
     assert again.locator("dl.figures").inner_text() == shown
     assert again.get_by_label("Cores, exact").input_value() == "96"
@@ -222,3 +224,36 @@ def test_nothing_is_serious_to_axe(visit, studio) -> None:
             page.wait_for_selector(ready, state="attached")
             found = [v for v in Axe().run(page).response["violations"] if v["impact"] in ("serious", "critical")]
             assert not found, [(view, width, v["id"], [n["html"][:160] for n in v["nodes"][:3]]) for v in found]
+
+
+def test_search_runs_stops_resumes_and_opens_a_design(visit, studio) -> None:
+    page = visit.page
+    page.goto(f"{studio.url}#/search")
+    page.get_by_label("Designs to evaluate").fill("12 k")
+    page.get_by_label("Designs to evaluate").press("Enter")
+    page.get_by_label("Process node").select_option("n5")
+    page.get_by_role("button", name="Start the search").click()
+    page.locator("#stop").click()
+    page.wait_for_selector(".state.stopped")
+    page.locator("#resume").click()
+    page.wait_for_selector("figure .picture", timeout=60_000)
+    page.wait_for_selector(".state.done", timeout=60_000)
+    address = page.url
+    chosen = page.locator("figure tbody tr", has_text="(chosen)")
+    assert chosen.count() == 1
+    area = chosen.locator("td").nth(4).inner_text()
+    chosen.locator("a").click()
+    page.wait_for_selector("h1:has-text('Design:')")
+    assert figure(page, "Area of the die").split("mm2")[0].strip() == area
+    page.goto(address)
+    page.wait_for_selector(".state.done")
+
+
+def test_a_blank_chip_and_the_laws_of_its_space(visit, studio) -> None:
+    page = visit.page
+    open_chip(page, studio.url, "?chip=blank")
+    before = figure(page, "Area of the die")
+    page.get_by_label("Process node").select_option("n7")
+    page.wait_for_function("b => !document.getElementById('view').innerText.includes(b.split('mm2')[0] + 'mm2')", arg=before)
+    page.evaluate(MOVE, ["s-cores", 1.0])
+    page.wait_for_selector("text=a reticle holds")

@@ -63,11 +63,11 @@ class Asked:
                 values[key] = numbers(value, key)
             elif kind == "str":
                 if not isinstance(value, str) or len(value) > 200:
-                    raise WorkloadError(f"{key} is {str(value)[:40]!r}", hint="a text")
+                    raise WorkloadError(f"{key} is {value!r:.40}", hint="a text")
                 values[key] = value
             else:
                 if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= 1e9:
-                    raise WorkloadError(f"{key} is {str(value)[:40]!r}", hint="a number from 1")
+                    raise WorkloadError(f"{key} is {value!r:.40}", hint="a number from 1")
                 if kind == "int" and value != int(value):
                     raise WorkloadError(f"{key} is {value:g}", hint="a whole number")
                 values[key] = int(value) if kind == "int" else float(value)

@@ -45,8 +45,8 @@ class Jobs:
 
     def stop(self, name: str) -> None:
         """End a job's process; what it has found stays."""
-        process = self._processes.get(self.workspace.job(name).name)
-        if process is None or process.poll() is not None:
+        process = self._running(self.workspace.job(name).name)
+        if process is None:
             return
         process.terminate()
         try:
@@ -54,12 +54,12 @@ class Jobs:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        self._running(name)
 
     def state(self, name: str) -> str:
         """running, done, failed, or stopped: by the user, or because its process is no more."""
         folder = self.workspace.job(name)
-        process = self._processes.get(name)
-        if process is not None and process.poll() is None:
+        if self._running(name) is not None:
             return "running"
         end = _read(folder / "end.json")
         return str(end["state"]) if end else "stopped"
@@ -85,8 +85,18 @@ class Jobs:
         for name in list(self._processes):
             self.stop(name)
 
+    def _running(self, name: str) -> subprocess.Popen[bytes] | None:
+        """A job's process as long as it runs; one that has ended is let go."""
+        process = self._processes.get(name)
+        if process is None or process.poll() is None:
+            return process
+        if process.stdin is not None:
+            process.stdin.close()
+        del self._processes[name]
+        return None
+
     def _room(self) -> None:
-        running = sum(process.poll() is None for process in self._processes.values())
+        running = sum(self._running(name) is not None for name in list(self._processes))
         if running >= MOST_RUNNING:
             raise InputError(f"{running} searches and replays are running", hint="stop one first")
 

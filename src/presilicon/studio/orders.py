@@ -74,7 +74,7 @@ def _numbers(about: Mapping[str, Any], least: Mapping[str, float]) -> dict[str, 
         if not value:
             continue
         if isinstance(value, bool) or not isinstance(value, int | float) or not bound <= value <= 1e9:
-            raise WorkloadError(f"{name} is {str(value)[:40]!r}", hint=f"a number from {bound:g}")
+            raise WorkloadError(f"{name} is {value!r:.40}", hint=f"a number from {bound:g}")
         if name in WHOLE and value != int(value):
             raise WorkloadError(f"{name} is {value:g}", hint="a whole number")
         found[name] = int(value) if name in WHOLE else float(value)

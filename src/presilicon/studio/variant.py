@@ -159,5 +159,5 @@ def numbers(table: object, where: str) -> dict[str, float]:
         raise WorkloadError("not a table of numbers", where=where)
     for key, value in table.items():
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise WorkloadError(f"{str(key)[:60]} is {str(value)[:40]!r}", where=where, hint="a number")
+            raise WorkloadError(f"{str(key)[:60]} is {value!r:.40}", where=where, hint="a number")
     return {str(key): float(value) for key, value in table.items()}

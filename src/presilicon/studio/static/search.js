@@ -120,8 +120,9 @@ function front(latest, about) {
 function opened(one, about, formats) {
   const query = new URLSearchParams({ model: about.model, chip: "blank" });
   for (const [key, value] of Object.entries(one.fields)) if (!USE.includes(key)) query.set(`${typeof value === "string" ? "choices" : "changes"}.${key}`, value);
-  const chips = String(one.fields.parallelism ?? "1").match(/[TPD]=(\d+)/g) ?? [];
-  query.set("chips", one.fields.chips ?? (chips.reduce((n, part) => n * Number(part.slice(2)), 1) || 1));
+  // "TP2xPP4": experts are spread over chips that are counted already.
+  const ways = String(one.fields.parallelism ?? "1").match(/[TPD]P\d+/g) ?? [];
+  query.set("chips", ways.reduce((chips, way) => chips * Number(way.slice(2)), 1));
   query.set("batch", one.fields.batch ?? 1);
   ["weights", "activations", "kv_cache"].forEach((key, i) => query.set(key, formats[i]));
   for (const key of ["input_tokens", "output_tokens"]) if (about[key]) query.set(key, about[key]);
