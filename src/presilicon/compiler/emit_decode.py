@@ -40,8 +40,6 @@ from presilicon.isa.footprint import Box
 
 # Bits of the inverse of a division by a size of the core: exact for counts below 2^16.
 DIVISION_BITS = 24
-# Loads of later steps' weights that may be put ahead of a cache's: as many as there is room for.
-PREFETCHED = 64
 SPAD = "scratchpad"
 
 
@@ -132,8 +130,6 @@ def emit_attention(strand: Strand, step: Attention) -> Iterator[None]:
     if plan is None:
         return
     ring = strand.stationary.take()
-    # What comes next is loaded while the array waits for scores and probabilities.
-    strand.stationary.ahead(PREFETCHED)
     work = _Attention(strand, step, plan, ring)
     for panel in plan.panels():
         work.panel(panel)

@@ -16,6 +16,8 @@ PAGE_BYTES = 4096
 ALIGN_BYTES = 16
 # Loads of stationary operands that are put ahead of one that is needed: the sequencer passes few waiting ones.
 AHEAD = 2
+# Chunks that are ahead of the array at least where rows are few.
+LEAST = 6
 
 
 def rounded(count: int, unit: int) -> int:
@@ -39,9 +41,9 @@ class Arena:
     def find(self, size: int) -> int | None:
         """Takes a buffer where there is room for it; None where there is none."""
         size = rounded(size, self.align)
-        starts = (
-            [self._at, self.start] if self._taken else [self._at if self._at + size <= self.start + self.size else self.start]
-        )
+        # An empty arena is begun anew where a second such buffer would not fit behind the first.
+        again = not self._taken and self._at + 2 * size > self.start + self.size
+        starts = [self.start] if again else [self._at, self.start]
         for start in starts:
             at = start
             for other, length in sorted(self._taken.items()):
@@ -90,11 +92,12 @@ class Hold:
 class Stationary:
     """The stationary operands of all steps of a strand, in the order in which they are taken, loaded ahead as room allows.
 
-    ``load`` emits the load of a chunk to an address.
+    ``load`` emits the load of a chunk to an address. With ``few_rows`` products wait for their weights: only `LEAST` chunks
+    are ahead of the array by the order of the instructions, all others come when the port would be idle (`Site.add`).
     """
 
-    def __init__(self, arena: Arena, load: Callable[[Chunk, int], None]) -> None:
-        self.arena, self.load = arena, load
+    def __init__(self, arena: Arena, load: Callable[[Chunk, int], None], few_rows: bool = False) -> None:
+        self.arena, self.load, self.few_rows = arena, load, few_rows
         self._planned: deque[Chunk | Hold] = deque()
         self._placed: deque[int] = deque()
 
@@ -112,18 +115,20 @@ class Stationary:
             self.load(item, at)
         return True
 
-    def ahead(self, most: int = AHEAD) -> None:
-        """Loads up to ``most`` further chunks where there is room, up to the next `Hold`."""
-        for _ in range(most):
-            if not self._planned or isinstance(self._planned[0], Hold) or not self._place(self._planned[0], False):
-                return
+    def ahead(self, most: int = AHEAD) -> int:
+        """Loads up to ``most`` further chunks where there is room, up to the next `Hold` unless rows are few; how many."""
+        for count in range(most):
+            held = not self._planned or (isinstance(self._planned[0], Hold) and not self.few_rows)
+            if held or not self._place(self._planned[0], False):
+                return count
+        return max(0, most)
 
     def take(self) -> int:
         """Address of the next item of the plan; free it when all that reads it is emitted."""
         if not self._placed:
             self._place(self._planned[0], True)
         at = self._placed.popleft()
-        self.ahead()
+        self.ahead(LEAST - len(self._placed) if self.few_rows else AHEAD)
         return at
 
     def free(self, *addresses: int) -> None:
