@@ -128,6 +128,8 @@ class _Emission:
         for group in range(self.step.kv_heads // self.plan.kv_group):
             samples = sorted({panel.sample for panel in self.plan.panels})
             for sample in samples:
+                if group or sample != samples[0]:
+                    yield
                 yield from self.group(group, [p for p in self.plan.panels if p.sample == sample])
 
     def group(self, group: int, panels: list[Panel]) -> Iterator[None]:
@@ -150,6 +152,8 @@ class _Emission:
         before: _Head | None = None
         queries: _Queries | None = None
         for number in range(len(todo) + 1):
+            if number:
+                yield
             now, following = following, None
             if number < len(todo):
                 panel, head = todo[number]
@@ -164,14 +168,12 @@ class _Emission:
                     self.result(group, before)
                 self.weighted(group, now, whole)
                 before = now
-            yield
         assert before is not None
         self.result(group, before)
         if whole is not None:
             self.strand.stationary.free(*whole)
         for pair in pairs:
             pair.free()
-        yield
 
     def wide(self, keys: int) -> int:
         """A row of scores in whole strips."""

@@ -138,16 +138,18 @@ class _Emission:
             last, following = number + 1 == len(plan.bands), -1
             steps = self.order(band)
             for place, (tile, group) in enumerate(steps):
+                if number or place:
+                    yield
                 self.multiply(image, band, tile, group, x)
                 # Weights that stream past are loaded before the next band.
                 if not last and following < 0 and (plan.keep == "all" or place + 2 >= len(steps)):
                     following = self.load_band(number + 1, needed=False)
                 if plan.keep == "band" and (place + 1 == len(steps) or steps[place + 1][1] != group):
                     self.free(group)
-                yield
             moving.free(x)
             if not last:
                 x = following if following >= 0 else self.load_band(number + 1)
+        self.epilogue.flush()
         self.free(range(len(plan.blocks)))
 
     def order(self, band: Band) -> list[tuple[Band, range]]:

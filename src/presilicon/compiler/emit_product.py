@@ -15,11 +15,13 @@ from presilicon.compiler.site import Strand
 from presilicon.compiler.steps import Product
 from presilicon.errors import CapacityError
 from presilicon.isa import matmul
-from presilicon.template import Core
+from presilicon.template import GROUP, Core
 from presilicon.tiling import chunk_bytes, tile_bytes
 
 # Chunks of weights that should find room at a time: loads run ahead of the array.
 CHUNKS = 4
+# Groups that the blocks of columns are cut into at least where rows are few.
+GROUPS_OF_FEW = 8
 # Weights that fit so much of their arena stay for all panels.
 RESIDENT = 0.75
 
@@ -83,6 +85,9 @@ def plan_product(strand: Strand, step: Product) -> ProductPlan:
         )
     rows = ceil(max(m, 1) / ceil(max(m, 1) / min(max(m, 1), most)))
     group = blocks_at_most(strand, step, n, rows)
+    if m < GROUP:
+        # Weights are what costs: the vector work of a group hides behind them, only the last one's does not.
+        group = min(group, ceil(n_blocks / GROUPS_OF_FEW))
     whole = n_blocks * sum(chunk_bytes(core, min(chunk, k_blocks - at), int4, group_blocks) for at in range(0, k_blocks, chunk))
     return ProductPlan(
         m=m,
@@ -142,15 +147,17 @@ class _Emission:
         for panel in range(plan.panels):
             following = -1
             for first in range(0, blocks, plan.group):
+                if panel or first:
+                    yield
                 group = range(first, min(first + plan.group, blocks))
                 last = group.stop == blocks
                 if last and panel + 1 < plan.panels:
                     following = self.load_rows(panel + 1, needed=False)
                 self.multiply(panel, x, group)
-                yield
             strand.moving.free(x)
             if panel + 1 < plan.panels:
                 x = following if following >= 0 else self.load_rows(panel + 1)
+        self.epilogue.flush()
         strand.stationary.free(*self.kept.values())
 
     def load_rows(self, panel: int, needed: bool = True) -> int:

@@ -49,23 +49,22 @@ class _Emission:
             by_strips=self.loops_only and few,
         )
         self.merged = {names[0]: names[1] for names in self.kernel.streams if len(names) > 1}
+        # Where outputs take their inputs' places, panels change between two arenas, so that loads, vector unit and stores never
+        # meet at a bank's port; column parameters then lie in a third.
+        self.arenas = [strand.operands, strand.results] if self.merged else [strand.operands]
+        self.held = strand.moving if self.merged else strand.operands
         self.parts = self._parts()
 
     def _parts(self) -> tuple[int, int]:
         """Rows and columns that are worked on at a time: all columns, or where each is for itself as many as fit."""
         strand, lanes = self.strand, self.core.lanes
-        wide = ceil(self.columns / lanes) * lanes
-        columns = wide
+        columns = ceil(self.columns / lanes) * lanes
         while True:
             held = 4 * columns * len(self.step.columns)
-            ins = sum(columns * self.size(b) for b in self.step.streams if b.name not in self.merged.values())
-            outs = sum(self.out_bytes(b, columns) for b in self.step.outputs)
-            rows = len(self.rows)
-            if ins:
-                rows = min(rows, (strand.operands.size - held) // ins)
-            if outs:
-                rows = min(rows, strand.results.size // outs)
-            if rows >= 1 and held <= strand.operands.size:
+            ins = sum(columns * self.size(b) for b in self.step.streams)
+            outs = sum(self.out_bytes(b, columns) for b in self.step.outputs if b.name not in self.merged)
+            rows = self.fitting(held, ins, outs)
+            if rows >= 1:
                 break
             if not self.loops_only or columns <= lanes:
                 raise CapacityError(
@@ -75,9 +74,20 @@ class _Emission:
                     hint="a core with a larger scratchpad",
                 )
             columns = ceil(columns / (2 * lanes)) * lanes
-        most = max(1, rows // 2)
         few = ceil(len(self.rows) / PANELS / GROUP) * GROUP
-        return min(most, few) if most >= GROUP else most, columns
+        return min(rows, few) if rows >= GROUP else rows, columns
+
+    def fitting(self, held: int, ins: int, outs: int) -> int:
+        """Rows of a panel for which there is room, with so many bytes of parameters, and of inputs and outputs a row."""
+        strand = self.strand
+        if self.merged:
+            room = min(strand.operands.size, strand.results.size)
+            return min(len(self.rows), room // (ins + outs)) if held <= strand.moving.size else 0
+        rows = len(self.rows)
+        for room, size in ((strand.operands.size - held, ins), (strand.results.size, outs)):
+            # Two panels at a time where they fit.
+            rows = min(rows, max(room // (2 * size), min(1, room // size))) if size else rows
+        return rows
 
     def size(self, b: Binding) -> int:
         return self.site.matrix(b.tensor)[2]
@@ -88,51 +98,48 @@ class _Emission:
 
     def run(self) -> Iterator[None]:
         rows, columns = self.parts
-        operands = self.strand.operands
         for column in range(0, self.columns, columns):
             width = min(columns, self.columns - column)
             held: dict[str, tuple[int, int]] = {}
             for b in self.step.columns:
-                at = operands.take(4 * columns, f"column parameter {b.name}")
+                at = self.held.take(4 * columns, f"column parameter {b.name}")
                 self.site.fetch(b.tensor, at, range(0, 1), b.column + column, width, row=b.row)
                 held[b.name] = (at, 0)
-            for first in range(self.rows.start, self.rows.stop, rows):
-                self.panel(range(first, min(first + rows, self.rows.stop)), column, width, columns, held)
-                yield
-            operands.free(*(at for at, _ in held.values()))
+            for number, first in enumerate(range(self.rows.start, self.rows.stop, rows)):
+                if column or number:
+                    yield
+                arena = self.arenas[number % len(self.arenas)]
+                self.panel(range(first, min(first + rows, self.rows.stop)), range(column, column + width), columns, arena, held)
+            self.held.free(*(at for at, _ in held.values()))
 
-    def panel(self, rows: range, column: int, width: int, columns: int, held: Mapping[str, tuple[int, int]]) -> None:
-        """Some rows: loaded, worked on, stored."""
-        site, step, strand, lanes = self.site, self.step, self.strand, self.core.lanes
+    def panel(self, rows: range, part: range, columns: int, arena: Arena, held: Mapping[str, tuple[int, int]]) -> None:
+        """Some rows and columns: loaded into an arena, worked on, stored."""
+        site, step, lanes = self.site, self.step, self.core.lanes
         at = dict(held)
+        results = arena if self.merged else self.strand.results
         given: list[tuple[Arena, int]] = []
         kernel = site.kernel(self.kernel.uops)
         site.tables(step.program.tables)
         for b in step.streams:
             pitch = columns * self.size(b)
-            arena = strand.results if b.name in self.merged.values() else strand.operands
             at[b.name] = (arena.take(len(rows) * pitch, f"stream {b.name}"), pitch)
             given.append((arena, at[b.name][0]))
-            site.fetch(b.tensor, at[b.name][0], rows, b.column + column, width, pitch=pitch, row=b.row)
+            site.fetch(b.tensor, at[b.name][0], rows, b.column + part.start, len(part), pitch=pitch, row=b.row)
         for b in step.outputs:
             if b.name in self.merged:
                 at[b.name] = at[self.merged[b.name]]
                 continue
             pitch = self.out_bytes(b, columns)
-            at[b.name] = (strand.results.take(len(rows) * pitch, f"output {b.name}"), pitch)
-            given.append((strand.results, at[b.name][0]))
-        valid = reg(site.lowered.register(step.valid)) if step.valid else width
-        site.add(
-            self.kernel.instruction(at, start=kernel, rows=len(rows), strips=ceil(width / lanes), columns=width, valid=valid)
-        )
+            at[b.name] = (results.take(len(rows) * pitch, f"output {b.name}"), pitch)
+            given.append((results, at[b.name][0]))
+        valid = reg(site.lowered.register(step.valid)) if step.valid else len(part)
+        strips = ceil(len(part) / lanes)
+        site.add(self.kernel.instruction(at, start=kernel, rows=len(rows), strips=strips, columns=len(part), valid=valid))
         for b in step.outputs:
-            scalar = step.program.output(b.name).scalar
-            place, pitch = at[b.name]
-            site.put(
-                b.tensor, place, rows, b.column + (0 if scalar else column), 1 if scalar else width, pitch=pitch, row=b.row
-            )
-        for arena, address in given:
-            arena.free(address)
+            column, width = (0, 1) if step.program.output(b.name).scalar else (part.start, len(part))
+            site.put(b.tensor, at[b.name][0], rows, b.column + column, width, pitch=at[b.name][1], row=b.row)
+        for where, address in given:
+            where.free(address)
 
 
 def emit_rows(strand: Strand, step: Rows) -> Iterator[None]:

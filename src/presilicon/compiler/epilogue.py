@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from math import ceil
 
 from presilicon.compiler.kernel_operations import COLUMNS
@@ -48,51 +49,81 @@ def blocks_at_most(strand: Strand, step: Product | Convolution, columns: int, ro
     return ceil(blocks / ceil(blocks / max(1, min(most))))
 
 
+@dataclass(slots=True)
+class _Group:
+    """Rows and blocks of columns under way: their bank, where their streams and parameters lie, what is to be given back."""
+
+    rows: range
+    blocks: range
+    bank: int
+    parameters: int = 0
+    at: dict[str, tuple[int, int]] = field(default_factory=dict)
+    taken: list[tuple[Arena, int]] = field(default_factory=list)
+
+    def take(self, arena: Arena, size: int, what: str) -> int:
+        """A buffer that is given back at the end."""
+        place = arena.take(size, what)
+        self.taken.append((arena, place))
+        return place
+
+
 class Epilogue:
     """The vector program of one step on one strand."""
 
     def __init__(self, strand: Strand, step: Product | Convolution, columns: int) -> None:
         self.strand, self.site, self.core, self.step, self.columns = strand, strand.site, strand.core, step, columns
         self.parameters = Parameters.of(step, columns)
+        self.before: _Group | None = None
         self.kernel: CompiledKernel = self.site.compiled(
             step.program, "product", dtypes=dtypes(self.site, step.streams), block_strips=self.core.chunks
         )
 
     def group(self, rows: range, group: range, products: Products) -> None:
-        """Some rows of the outputs and blocks of columns: parameters, streams, products, the program, stores."""
-        site, step, core, strand = self.site, self.step, self.core, self.strand
+        """Some rows of the outputs and blocks of columns: parameters, streams, products; then the program of the group before.
+
+        So the array has its next products when the vector unit takes up the sums of the last ones.
+        """
+        site, core, strand = self.site, self.core, self.strand
         column, first = group.start * core.cols, strand.accumulator_rows.start
         width, padded = min(len(group) * core.cols, self.columns - column), len(group) * core.cols
-        kernel = site.kernel(self.kernel.uops)
-        site.tables(step.program.tables)
-        at: dict[str, tuple[int, int]] = {}
-        given: list[tuple[Arena, int]] = []
-
-        def take(arena: Arena, size: int, what: str) -> int:
-            place = arena.take(size, what)
-            given.append((arena, place))
-            return place
-
+        now = _Group(rows, group, strand.next_bank())
         size = self.parameters.block_bytes(core)
-        parameters = take(strand.operands, len(group) * size, "column parameters") if size else 0
         if size:
-            self.parameters.load(site, step.name, parameters, group.start, len(group))
-        for b in step.streams:
+            now.parameters = now.take(strand.operands, len(group) * size, "column parameters")
+            self.parameters.load(site, self.step.name, now.parameters, group.start, len(group))
+        for b in self.step.streams:
             pitch = padded * self.element(b)
             arena = strand.results if self.merged(b.name) else strand.operands
-            at[b.name] = take(arena, len(rows) * pitch, f"stream {b.name}"), pitch
-            site.fetch(b.tensor, at[b.name][0], rows, b.column + column, width, pitch=pitch, row=b.row)
-        bank = strand.next_bank()
+            now.at[b.name] = now.take(arena, len(rows) * pitch, f"stream {b.name}"), pitch
+            site.fetch(b.tensor, now.at[b.name][0], rows, b.column + column, width, pitch=pitch, row=b.row)
         for number, block in enumerate(group):
-            products(block, bank, first + number * len(rows))
+            products(block, now.bank, first + number * len(rows))
+        before, self.before = self.before, now
+        if before is not None:
+            self.finish(before)
+
+    def flush(self) -> None:
+        """The program of the last group."""
+        before, self.before = self.before, None
+        if before is not None:
+            self.finish(before)
+
+    def finish(self, now: _Group) -> None:
+        """The program on a group's sums, and its stores."""
+        site, step, core, strand = self.site, self.step, self.core, self.strand
+        column, first, rows, at = now.blocks.start * core.cols, strand.accumulator_rows.start, now.rows, now.at
+        width, padded = min(len(now.blocks) * core.cols, self.columns - column), len(now.blocks) * core.cols
+        size = self.parameters.block_bytes(core)
+        kernel = site.kernel(self.kernel.uops)
+        site.tables(step.program.tables)
         for b in step.outputs:
             pitch, shared = padded * self.element(b), self.merged(b.name)
-            at[b.name] = at[shared] if shared else (take(strand.results, len(rows) * pitch, f"output {b.name}"), pitch)
-        for number, block in enumerate(group):
+            at[b.name] = at[shared] if shared else (now.take(strand.results, len(rows) * pitch, f"output {b.name}"), pitch)
+        for number, block in enumerate(now.blocks):
             ahead = number * core.cols
             places = {b.name: (at[b.name][0] + ahead * self.element(b), at[b.name][1]) for b in (*step.streams, *step.outputs)}
             if size:
-                start = parameters + number * size
+                start = now.parameters + number * size
                 places[COLUMNS] = (start, 0)
                 places |= {name: (start + 4 * core.cols * i, 0) for i, name in enumerate(self.parameters.names)}
             site.add(
@@ -102,13 +133,13 @@ class Epilogue:
                     rows=len(rows),
                     strips=core.chunks,
                     columns=min(core.cols, self.columns - block * core.cols),
-                    bank=bank,
+                    bank=now.bank,
                     acc=first + number * len(rows),
                 )
             )
         for b in step.outputs:
             site.put(b.tensor, at[b.name][0], rows, b.column + column, width, pitch=at[b.name][1], row=b.row)
-        for arena, place in given:
+        for arena, place in now.taken:
             arena.free(place)
 
     def merged(self, name: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from presilicon.compiler.emission import Emission
 from presilicon.compiler.memory import Dram
 from presilicon.compiler.site import Site, Strand
-from presilicon.compiler.steps import Lowered, Step, reads, writes
+from presilicon.compiler.steps import Convolution, Lowered, Product, Step, reads, writes
 from presilicon.isa import barrier
 
 Emissions = Mapping[str, Emission]
@@ -115,12 +115,20 @@ class _Strand:
 
     def __init__(self, strand: Strand, steps: Sequence[Step], emission_of: Sequence[Emission], where: Order) -> None:
         self.strand, self.steps, self.emission_of, self.where = strand, steps, emission_of, where
-        # Steps that are wholly emitted, the one under way, and when its last work is done by the rough clock.
+        # Steps that are wholly emitted, the one under way; the engine its pieces need; when what it reads was there, and when all
+        # that is emitted is done, by the rough clock.
         self.finished = 0
         self.running: Iterator[None] | None = None
-        self.clock = 0.0
+        self.done = 0.0
+        self.begin()
+
+    def begin(self) -> None:
+        """Stands before its next step."""
+        following = self.steps[self.finished] if self.finished < len(self.steps) else None
+        self.engine, self.ready = "matmul" if isinstance(following, Product | Convolution) else "vector", self.done
 
     def own(self, number: int) -> bool:
+        """Whether it has a share of a step."""
         return self.where.split[number] or self.strand.number == 0
 
     def plan(self) -> None:
@@ -129,21 +137,32 @@ class _Strand:
             if self.own(number):
                 self.strand.stationary.plan(self.emission_of[number].plan(self.strand, step))
 
+    @property
+    def start(self) -> float:
+        """When its next piece could begin by the rough clock."""
+        return max(self.ready, self.strand.site.free[self.engine])
+
     def resume(self) -> None:
         """Goes on to the next yield, or over the end of the step."""
         site, number = self.strand.site, self.finished
         site.step, site.latest = number, 0.0
         if self.running is None:
             self.running = self.emission_of[number].emit(self.strand, self.steps[number]) if self.own(number) else iter(())
-        if next(self.running, self) is self:
+        over = next(self.running, self) is self
+        self.done = max(self.done, site.latest)
+        if over:
             assert self.strand.idle(), f"step {self.steps[number].name} has kept a buffer"
             self.running = None
             self.finished += 1
-        self.clock = max(self.clock, site.latest)
+            self.begin()
 
 
 def emit_core(site: Site, strands: Sequence[Strand], emission_of: Sequence[Emission], where: Order) -> None:
-    """Emits all steps of a core: always the strand that is furthest behind, as far as what it reads is emitted."""
+    """Emits all steps of a core: first what can begin first, of equals the strand that is ahead.
+
+    So strands part: one does its products while the vector unit works for the other. What a strand reads of others is emitted
+    before it goes on.
+    """
     steps = site.lowered.steps
     running = [_Strand(one, steps, emission_of, where) for one in strands]
     for one in running:
@@ -151,12 +170,12 @@ def emit_core(site: Site, strands: Sequence[Strand], emission_of: Sequence[Emiss
     passed = -1
     while any(one.finished < len(steps) for one in running):
         least = min(one.finished for one in running)
-        ready = [
+        able = [
             one
             for one in running
             if one.finished < len(steps) and (one.running is not None or where.after[one.finished] < least)
         ]
-        chosen = min(ready, key=lambda one: (one.clock, one.finished))
+        chosen = min(able, key=lambda one: (one.start, one.finished))
         number = chosen.finished
         if site.core.cores > 1 and chosen.running is None and where.after[number] >= 0 and number > passed:
             site.step = number

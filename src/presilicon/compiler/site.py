@@ -6,7 +6,8 @@ A `Site` is what a core has once: its instructions in program order, kernel memo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any
@@ -20,7 +21,20 @@ from presilicon.compiler.memory import Arena, Banks, Chunk, Dram, Stationary
 from presilicon.compiler.steps import DTYPES, Binding, Lowered
 from presilicon.compiler.vectors import VectorProgram
 from presilicon.errors import CapacityError
-from presilicon.isa import UOP_BYTES, Instruction, Kernel, Slot, Uop, halt, load, reg, set_, store
+from presilicon.isa import (
+    INSTRUCTION_CYCLES,
+    QUEUE_CYCLES,
+    UOP_BYTES,
+    Instruction,
+    Kernel,
+    Slot,
+    Uop,
+    halt,
+    load,
+    reg,
+    set_,
+    store,
+)
 from presilicon.isa.footprint import Box
 from presilicon.isa.products import matmul_time
 from presilicon.template import GROUP, Core
@@ -84,9 +98,14 @@ class Site:
         self._compiled: dict[tuple[object, ...], CompiledKernel] = {}
         # The rough clock: when each engine takes its next instruction, when each instruction is done.
         self.free = dict.fromkeys(("load", "store", "matmul", "vector", "sequencer"), 0.0)
+        # The sequencer's cycle, and of each engine when its last instructions left their queue.
+        self._pushed = 0.0
+        self._left: dict[str, deque[float]] = {engine: deque([0.0], core.queue_slots) for engine in self.free}
         self.done: list[float] = []
         # The latest of them that is no load, since somebody set it to 0: loads run ahead of what they are for.
         self.latest = 0.0
+        # Loads something that is needed later, when the port would be idle; 0 where there is nothing or no room.
+        self.prefetch: Callable[[], int] = int
 
     # Instructions ----------------------------------------------------------------------------------------------------------
 
@@ -98,14 +117,21 @@ class Site:
         number = self.emitter.add(instruction, dram)
         self.step_of.append(self.step)
         engine = instruction.engine
-        start = max([self.free[engine], *(self.done[n] for n in self.emitter.needs.values() if n >= 0)])
+        # The sequencer waits for a place in the queue: the rest of the program waits with it.
+        self._pushed = max(self._pushed + INSTRUCTION_CYCLES, self._left[engine][0] if engine != "sequencer" else 0.0)
+        needs = [self.done[n] for n in self.emitter.needs.values() if n >= 0]
+        start = max([self.free[engine], self._pushed + QUEUE_CYCLES, *needs])
+        self._left[engine].append(start)
         busy, more = self._cycles(instruction)
         self.free[engine] = start + busy
         self.done.append(start + busy + more)
         assert len(self.done) == number + 1
+        made = self.done[-1]
         if engine != "load":
-            self.latest = max(self.latest, self.done[-1])
-        return self.done[-1]
+            self.latest = max(self.latest, made)
+            while self.free["load"] < start and self.prefetch():
+                pass
+        return made
 
     def block(self, instructions: Sequence[Instruction], touches: Mapping[str, Touches], cycles: float) -> None:
         """Adds instructions that order themselves (`Emitter.block`) and take about so many cycles."""
@@ -238,13 +264,17 @@ class Site:
 class Strand:
     """A part of the rows on one core: part ``number`` of ``parts`` over all cores."""
 
-    def __init__(self, site: Site, number: int, parts: int, own: Banks, accumulator_rows: range) -> None:
+    def __init__(
+        self, site: Site, number: int, parts: int, own: Banks, accumulator_rows: range, few_rows: bool = False
+    ) -> None:
         self.site, self.number, self.parts = site, number, parts
         self.core, self.lowered = site.core, site.lowered
         self.moving = Arena("moving operands", *own.moving)
         self.operands = Arena("operands of the vector unit", *own.operands)
         self.results = Arena("results", *own.results)
-        self.stationary = Stationary(Arena("stationary operands", *own.stationary), self._load_chunk)
+        self.stationary = Stationary(Arena("stationary operands", *own.stationary), self._load_chunk, few_rows)
+        if few_rows:
+            site.prefetch = lambda: self.stationary.ahead(1)
         # Its rows of both accumulator banks.
         self.accumulator_rows = accumulator_rows
 
