@@ -90,6 +90,8 @@ class Data:
     arrays: Mapping[str, Array]
 
     def __post_init__(self) -> None:
+        if not self.arrays:
+            raise ModelError("is empty", where="calibration data", hint="arrays by input, samples along the first axis")
         counts = {name: len(array) if array.ndim else 0 for name, array in self.arrays.items()}
         if len(set(counts.values())) > 1 or not all(counts.values()):
             listed = ", ".join(f"{name} {n}" for name, n in counts.items())

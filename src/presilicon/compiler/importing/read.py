@@ -27,6 +27,7 @@ MOST_FOLDED = 1 << 28
 # Operators that hand constants on without arithmetic: their levels go with them.
 _ARRANGES = frozenset({"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Slice", "Split", "Identity", "Flatten", "Concat"})
 _CONTROL = frozenset({"If", "Loop", "Scan"})
+_LEVELS = frozenset({"QuantizeLinear", "DequantizeLinear"})
 
 
 def read_model(path: Path) -> Any:
@@ -150,11 +151,14 @@ class _Walk:
             sizes = x.shape[step.integer("start", 0) : step.integer("end", len(x.shape))]
             self.constant(outputs[0], np.asarray(sizes if made.op == "Shape" else x.elements, np.int64))
             return
+        if made.op in _LEVELS and made.domain in ("", "com.microsoft") and self.known[made.inputs[0]].data is None:
+            self.requantised(made, names, node)
+            return
         self.typed(node, made, step)
         if made.op not in UNPREDICTABLE and all(v is None or v.data is not None for v in step.inputs):
             self.fold(made)
         elif self.passes(made):
-            self.handed_on(made, names, node)
+            names[node.output[0]] = made.inputs[0]
         else:
             self.nodes.append(made)
 
@@ -206,23 +210,20 @@ class _Walk:
     # What only renames ------------------------------------------------------------------------------------------------
 
     def passes(self, made: Node) -> bool:
-        """Whether a node hands its first input on: identities, casts among reals, QuantizeLinear and DequantizeLinear."""
-        if made.domain not in ("", "com.microsoft"):
-            return False
-        if made.op in ("Identity", "Dropout"):
+        """Whether a node hands its first input on: identities and casts to the same type."""
+        if made.op in ("Identity", "Dropout") and not made.domain:
             return True
-        if made.op == "Cast":
-            return self.known[made.inputs[0]].dtype == self.known[made.outputs[0]].dtype
-        return made.op in ("QuantizeLinear", "DequantizeLinear")
+        return made.op == "Cast" and self.known[made.inputs[0]].dtype == self.known[made.outputs[0]].dtype
 
-    def handed_on(self, made: Node, names: dict[str, str], node: Any) -> None:
+    def requantised(self, made: Node, names: dict[str, str], node: Any) -> None:
+        """QuantizeLinear and DequantizeLinear of a value on the way: it stays as it is, its levels are noted."""
         source = made.inputs[0]
         if made.op == "QuantizeLinear":
             self.quantised[source] = self.quantisation(made)
-        names[node.output[0]] = source
-        if made.op == "DequantizeLinear" and source not in self.quantised:
+        elif source not in self.quantised:
             raise ModelError("what it dequantises was not quantised before it", where=made.name,
                              hint="QDQ form: QuantizeLinear and DequantizeLinear in pairs")  # fmt: skip
+        names[node.output[0]] = source
 
     def quantisation(self, made: Node) -> tuple[float, int]:
         """Scale and int8 zero point of a QuantizeLinear; uint8 is the same with a zero point less by 128."""
