@@ -25,7 +25,7 @@ from presilicon.compiler.importing import Source
 from presilicon.compiler.lower import WeightFormat, lower
 from presilicon.compiler.lowering.report import SupportReport
 from presilicon.compiler.meaning import reference
-from presilicon.compiler.ports import handed_out, taken
+from presilicon.compiler.ports import check_names, handed_out, taken
 from presilicon.compiler.steps import DTYPES
 from presilicon.compiler.work import macs
 from presilicon.dram import DramOptions
@@ -148,6 +148,7 @@ class Session:
         values: dict[str, Array] = dict(inputs)
         runs = []
         whole = len(self.compiled.parts) == 1
+        check_names(self.compiled.inputs, values)
         for part, backend in zip(self.compiled.parts, self._backends, strict=True):
             if isinstance(part, HostPart):
                 made, done = backend.run({name: values[name] for name in part.inputs}, {})
@@ -357,28 +358,44 @@ def build(
     tokens: int | None = None,
     calibration: Mapping[str, Array] | None = None,
     weights: WeightFormat = "int8",
+    host_fallback: bool = False,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Built:
     """A model's ONNX file, or a model by name (with ``tokens``) whose package is installed, as programs for a template chip.
 
     ``calibration``: samples by input along a new first axis. ModelError where the file or the data cannot be used or nodes are
-    refused, ChipError where the chip is not of the template, CapacityError where something does not fit it.
+    refused (with ``host_fallback`` they run on the host), ChipError where the chip is not of the template, CapacityError where
+    something does not fit it.
     """
     core = Core.of(chip)
     began = time.perf_counter()
     progress(f"reading and lowering {model} ...")
-    lowered = lower(_source(model, tokens), dims=_dims(model, dims, tokens), calibration=calibration, weights=weights)
-    halfway = time.perf_counter()
-    progress(f"emitting {len(lowered.lowered.steps)} steps ...")
-    emitted = emit(lowered.lowered, core)
-    part = ChipPart(
-        lowered=lowered.lowered,
-        programs=emitted.programs,
-        step_of=emitted.step_of,
-        inputs=lowered.inputs,
-        outputs=lowered.outputs,
+    lowered = lower(
+        _source(model, tokens),
+        dims=_dims(model, dims, tokens),
+        calibration=calibration,
+        weights=weights,
+        host_fallback=host_fallback,
     )
-    compiled = Compiled(name=lowered.lowered.name, chip=chip, parts=(part,), inputs=lowered.inputs, outputs=lowered.outputs)
+    halfway = time.perf_counter()
+    parts: list[ChipPart | HostPart] = []
+    for part in lowered.parts:
+        if isinstance(part, HostPart):
+            parts.append(part)
+            continue
+        progress(f"emitting {len(part.lowered.steps)} steps ...")
+        made = emit(part.lowered, core)
+        parts.append(
+            ChipPart(
+                lowered=part.lowered,
+                programs=made.programs,
+                step_of=made.step_of,
+                inputs=part.inputs,
+                outputs=part.outputs,
+            )
+        )
+    name = str(model).rpartition("/")[2].removesuffix(".onnx")
+    compiled = Compiled(name=name, chip=chip, parts=tuple(parts), inputs=lowered.inputs, outputs=lowered.outputs)
     check_memory(compiled)
     seconds = {"lower": halfway - began, "emit": time.perf_counter() - halfway}
     return Built(compiled=compiled, report=lowered.report, seconds=seconds)

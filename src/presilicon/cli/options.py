@@ -86,6 +86,21 @@ class ModelName(click.ParamType[str]):
         return found or [CompletionItem(incomplete, type="file")]
 
 
+def command_line() -> str:
+    """The command that is running, as a shell reads it; where it writes to and how it prints are left out."""
+    from shlex import join
+
+    words = list(click.get_current_context().find_root().obj or ())
+    kept = ["presilicon"]
+    while words:
+        word = words.pop(0)
+        if word in ("-o", "--output"):
+            del words[:1]
+        elif not (word == "--json" or word.startswith(("-o", "--output="))):
+            kept.append(word)
+    return join(kept)
+
+
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 as_json: Decorator = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
@@ -120,8 +135,9 @@ def format_option(name: str) -> Decorator:
 
 
 def compile_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What commands that compile take: ``--dim``, ``--tokens``, ``--calibrate``, ``--weights``."""
+    """What commands that compile take: ``--dim``, ``--tokens``, ``--calibrate``, ``--weights``, ``--host-fallback``."""
     for option in (
+        click.option("--host-fallback", is_flag=True, help="Run nodes the chip cannot do on ONNX Runtime."),
         click.option("--weights", type=click.Choice(["int8", "int4"]), default="int8", show_default=True, help="Of matmuls."),
         click.option("--calibrate", type=click.Path(), metavar="X.npz", help="Inputs to calibrate on, samples along axis 0."),
         count_option("--tokens", "Tokens of a model that is known by name."),
@@ -132,10 +148,16 @@ def compile_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def compile_arguments(
-    dims: tuple[tuple[str, int], ...], tokens: int | None, calibrate: str | None, weights: str
+    dims: tuple[tuple[str, int], ...], tokens: int | None, calibrate: str | None, weights: str, host_fallback: bool
 ) -> dict[str, Any]:
     """Options of ``compile_options`` as arguments of ``flow.build``."""
     from presilicon.compiler.array_files import read_arrays
 
     calibration = read_arrays(calibrate) if calibrate else None
-    return {"dims": dict(dims), "tokens": tokens, "calibration": calibration, "weights": weights}
+    return {
+        "dims": dict(dims),
+        "tokens": tokens,
+        "calibration": calibration,
+        "weights": weights,
+        "host_fallback": host_fallback,
+    }

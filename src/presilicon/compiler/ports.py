@@ -41,6 +41,18 @@ class Port:
         return f"{self.dtype} " + " x ".join(str(n) if n else "?" for n in self.shape)
 
 
+def check_names(ports: Sequence[Port], given: Mapping[str, Array], where: str = "inputs") -> None:
+    """ModelError where an input is missing (states may be) or is none of the model's."""
+    names = [port.name for port in ports]
+    for name in given:
+        if name not in names:
+            hint = nearest(name, names) or "the model takes " + ", ".join(names)
+            raise ModelError(f"there is no input {name!r}", where=where, hint=hint)
+    for port in ports:
+        if port.name not in given and port.role != "state":
+            raise ModelError(f"input {port.name} is missing", where=where, hint=f"an array of {port.described()}")
+
+
 def taken(
     lowered: Lowered, ports: Sequence[Port], given: Mapping[str, Array], where: str = "inputs"
 ) -> tuple[dict[str, Array], dict[str, int]]:
@@ -49,18 +61,12 @@ def taken(
     ModelError where a name, type or shape is wrong, a float is not finite, an integer is out of range, or a mask or position is
     none that the chip's program has.
     """
-    names = [port.name for port in ports]
-    for name in given:
-        if name not in names:
-            hint = nearest(name, names) or "the model takes " + ", ".join(names)
-            raise ModelError(f"there is no input {name!r}", where=where, hint=hint)
+    check_names(ports, given, where)
     tensors: dict[str, Array] = {}
     arguments: dict[str, int] = {}
     for port in ports:
         if port.name not in given:
-            if port.role == "state":
-                continue
-            raise ModelError(f"input {port.name} is missing", where=where, hint=f"an array of {port.described()}")
+            continue
         value = _checked(port, np.asarray(given[port.name]), where)
         if port.role in ("tensor", "state"):
             tensors[port.tensor] = _matrix(lowered.tensors[port.tensor], port, value, where)
