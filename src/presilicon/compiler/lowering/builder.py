@@ -210,8 +210,7 @@ class Builder:
     def emit(self, base: str) -> None:
         """The step of a pending base, in as many of its wanted forms as one program can write; the others from fp32."""
         pending, forms = self.pending.pop(base), self.wanted(base)
-        room = MOST_STREAMS - pending.bound
-        if len(forms) > room:
+        if len(forms) > self._room(pending, forms):
             forms = ["real"]
         made: list[tuple[Output, Operand]] = []
         bindings: list[Binding] = []
@@ -236,6 +235,13 @@ class Builder:
             step = Rows(name=step_name, program=program, streams=pending.streams, columns=pending.columns,
                         outputs=tuple(bindings), valid=pending.valid)  # fmt: skip
         self.step(step, pending.sources)
+
+    def _room(self, pending: Pending, forms: list[Form]) -> int:
+        """Outputs that there are streams for; one in fp32 takes the place of an fp32 stream that is read for the last time."""
+        replaced = "real" in forms and any(
+            b.tensor in self.tensors and self.tensors[b.tensor].dtype == "float32" and not b.row for b in pending.streams
+        )
+        return MOST_STREAMS - pending.bound + int(replaced)
 
     def free_step(self, name: str) -> str:
         """A step's name."""
