@@ -44,9 +44,12 @@ class Net:
         self.stored[name] = np.asarray(value, kind)
         return name
 
-    def op(self, kind: str, *inputs: str | float | int | list[int], outputs: int = 1, domain: str = "", **attributes: Any) -> Any:
+    def op(
+        self, kind: str, *inputs: str | float | int | list[int], outputs: int = 1, domain: str = "", **attributes: Any
+    ) -> Any:
         given = [
-            i if isinstance(i, str) else self.constant(i) if isinstance(i, float) else self.constant(i, np.int64) for i in inputs
+            i if isinstance(i, str) else self.constant(i) if isinstance(i, float) else self.constant(i, np.int64)
+            for i in inputs
         ]
         name = f"{kind}_{len(self.nodes)}"
         made = [name] if outputs == 1 else [f"{name}.{i}" for i in range(outputs)]

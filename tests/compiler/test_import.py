@@ -261,7 +261,10 @@ def test_loops_are_refused_in_one_sentence() -> None:
     body = helper.make_graph(
         [helper.make_node("Identity", ["go"], ["going"]), helper.make_node("Relu", ["v"], ["w"])],
         "body",
-        [helper.make_tensor_value_info(n, k, s) for n, k, s in (("i", INT64, []), ("go", TensorProto.BOOL, []), ("v", FLOAT, [2, 8]))],
+        [
+            helper.make_tensor_value_info(n, k, s)
+            for n, k, s in (("i", INT64, []), ("go", TensorProto.BOOL, []), ("v", FLOAT, [2, 8]))
+        ],
         [onnx.ValueInfoProto(name="going"), onnx.ValueInfoProto(name="w")],
     )
     net.stored["yes"] = np.asarray(True)

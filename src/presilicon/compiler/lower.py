@@ -101,10 +101,11 @@ def lower(
         return _Attempt(builder, inputs, _steps(builder, imported.reasons))
 
     whole = attempt(graph)
-    report = _report(imported, graph, whole.builder.origin, whole.refused, "refused", how)
     if not whole.refused:
         part = whole.part()
+        report = _report(imported, graph, part.lowered.origin, {}, "refused", how)
         return LoweredModel((part,), part.inputs, part.outputs, report)
+    report = _report(imported, graph, whole.builder.origin, whole.refused, "refused", how)
     if not host_fallback:
         listed = "; ".join(f"{n.node} ({n.op}): {n.reason}" for n in report.refused[:8])
         raise ModelError(f"{len(report.refused)} nodes cannot go onto the chip: {listed}", where=graph.name,
