@@ -19,9 +19,10 @@ def read_arrays(path: str | Path) -> dict[str, NDArray[np.generic]]:
     """The arrays of an .npz file by name; InputError where it is none, is cut off, or holds Python objects."""
     hint = "numpy.savez('x.npz', name=array, ...)"
     try:
-        with np.load(path, allow_pickle=False) as found:
-            if not isinstance(found, np.lib.npyio.NpzFile):
-                raise InputError("is a single array without a name", where=str(path), hint=hint)
+        found = np.load(path, allow_pickle=False)
+        if not isinstance(found, np.lib.npyio.NpzFile):
+            raise InputError("is a single array without a name", where=str(path), hint=hint)
+        with found:
             return {name: found[name] for name in found.files}
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror or error}", where=str(path), hint=hint) from None
