@@ -122,11 +122,18 @@ class Builder:
             for place, read in enumerate(node.inputs):
                 if read != name:
                     continue
-                if (node.op in VIEWS and place == 0) or node.op == "Cached":
+                if (node.op in VIEWS and place == 0) or node.op == "Cached" or self.multiplied_alone(node):
                     found += self.readers(node.outputs[0])
                 else:
                     found.append((node, place, name))
         return found
+
+    def multiplied_alone(self, node: Node) -> bool:
+        """Whether a node picks among its input's elements (the largest of windows) and its result is multiplied alone.
+
+        Then it goes over levels as well: the order of levels is that of numbers.
+        """
+        return node.op == "MaxPool" and self.wanted(node.outputs[0]) == ["moving"]
 
     def returned(self, name: str) -> bool:
         """Whether a value, itself or indexed anew, is an output."""

@@ -97,14 +97,17 @@ def pool(b: Builder, node: Node) -> None:
     """The largest or the mean of windows."""
     geometry, out = _geometry(b, node), node.outputs[0]
     kind: Literal["max", "mean"] = "max" if node.op == "MaxPool" else "mean"
-    base, shape = image(b, node.inputs[0], "real"), b.graph.shape(out)
-    tensor = Tensor(b.free(out), int(np.prod((shape[0], *shape[2:]))), shape[1])
+    form: Form = "moving" if b.multiplied_alone(node) else "real"
+    base, shape = image(b, node.inputs[0], form), b.graph.shape(out)
+    given = b.tensors[b.tensor(base, form)]
+    rows = int(np.prod((shape[0], *shape[2:])))
+    tensor = Tensor(b.free(out), rows, shape[1], given.dtype, given.scale, given.zero_point)
     count = bool(node.attributes["count_padding"])
     b.step(
-        Pool(name=b.free_step(out), x=b.tensor(base, "real"), out=tensor.name, kind=kind, count_padding=count, **geometry),
+        Pool(name=b.free_step(out), x=given.name, out=tensor.name, kind=kind, count_padding=count, **geometry),
         node.sources,
     )
-    b.written(out, "real", tensor)
+    b.written(out, form, tensor)
     b.views[out] = image_view(out, shape)
 
 
