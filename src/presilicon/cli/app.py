@@ -24,6 +24,7 @@ COMMANDS = (
     "bench",
     "serve",
     "studio",
+    "report",
     "compile",
     "run",
     "check",
@@ -100,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if sys.stdout is None:  # closed by the shell (>&-)
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for the rest of the process
     try:
-        code = presilicon.main(args=given, prog_name="presilicon", standalone_mode=False)
+        code = presilicon.main(args=given, prog_name="presilicon", standalone_mode=False, obj=tuple(given))
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except PresiliconError as error:

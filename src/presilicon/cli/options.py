@@ -86,21 +86,6 @@ class ModelName(click.ParamType[str]):
         return found or [CompletionItem(incomplete, type="file")]
 
 
-def command_line() -> str:
-    """The command that is running, as a shell reads it; where it writes to and how it prints are left out."""
-    from shlex import join
-
-    words = list(click.get_current_context().find_root().obj or ())
-    kept = ["presilicon"]
-    while words:
-        word = words.pop(0)
-        if word in ("-o", "--output"):
-            del words[:1]
-        elif not (word == "--json" or word.startswith(("-o", "--output="))):
-            kept.append(word)
-    return join(kept)
-
-
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 as_json: Decorator = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")

@@ -30,6 +30,23 @@ def print_error(error: PresiliconError, *, command: str, as_json: bool) -> None:
         sys.stdout.flush()
 
 
+def command_line() -> str:
+    """The command that is running, as a shell reads it; where it writes to and how it prints are left out."""
+    from shlex import join
+
+    import click
+
+    words = list(click.get_current_context().find_root().obj or ())
+    kept = ["presilicon"]
+    while words:
+        word = words.pop(0)
+        if word in ("-o", "--output"):
+            del words[:1]
+        elif not (word == "--json" or word.startswith(("-o", "--output="))):
+            kept.append(word)
+    return join(kept)
+
+
 def say(text: str = "") -> None:
     """A line of text on stdout, folded between words at the table's width; indented lines keep their indent."""
     from textwrap import wrap

@@ -10,7 +10,7 @@ import click
 
 from presilicon.cli.load import deployer, deployment_options, fleet_of, typical_lengths, workload_of, workload_options
 from presilicon.cli.options import as_json, count_option, model_argument
-from presilicon.cli.output import print_json, print_table, progress, say
+from presilicon.cli.output import command_line, print_json, print_table, progress, say
 
 
 @click.command(name="replay", short_help="A trace of requests served by chips, in virtual time.")
@@ -46,7 +46,7 @@ def replay(model: str, as_json: bool, output: str | None, measured: str | None, 
     with bar() as told:
         report = run(fleet, requests, slo=workload.slo, progress=told)
     beside = [one.to_json() for one in compare(measured, report)] if measured else []
-    files = write_results(output, report) if output else []
+    files = write_results(output, report, command=command_line()) if output else []
     if as_json:
         found = report.to_json() | {"seed": options["seed"], "files": files}
         print_json("replay", found | ({"compare": beside} if measured else {}))

@@ -17,11 +17,11 @@ from presilicon.replay.outcome import ReplayReport
 Columns = Mapping[str, NDArray[Any]]
 
 
-def write_results(folder: str | Path, report: ReplayReport) -> list[str]:
+def write_results(folder: str | Path, report: ReplayReport, *, command: str = "") -> list[str]:
     """Write report.json, requests.csv and timeline.csv into a folder, which is made where it is not there; their names.
 
     All are made beside the folder first and moved there at the end. The same replay gives the same bytes: how long the replay
-    itself took is left out. InputError where the folder cannot be written.
+    itself took is left out. ``command`` is what makes them again. InputError where the folder cannot be written.
     """
     target = Path(folder)
     try:
@@ -29,6 +29,7 @@ def write_results(folder: str | Path, report: ReplayReport) -> list[str]:
         with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as made:
             names = ["report.json", "requests.csv", "timeline.csv"]
             values = {name: value for name, value in report.to_json().items() if name != "wall_s"}
+            values["command"] = command
             (Path(made) / names[0]).write_text(json.dumps(_finite(values), indent=2) + "\n", encoding="utf-8")
             for name, columns in zip(names[1:], (report.records, report.timeline), strict=True):
                 _csv(Path(made) / name, columns)

@@ -136,6 +136,17 @@ def html(document: Document) -> str:
     return f"<!doctype html>\n{tag('html', head, tag('body', tag('main', *parts)), lang='en')}\n"
 
 
+def pictures_of(document: Document) -> dict[str, Picture]:
+    """Every picture of a report by a name that a file can have."""
+    found: dict[str, Picture] = {}
+    for section in document.sections:
+        for part in section.parts:
+            if isinstance(part, Picture):
+                words = "-".join("".join(c if c.isalnum() else " " for c in part.title.lower()).split())
+                found[words if words not in found else f"{words}-{len(found)}"] = part
+    return found
+
+
 def _figure(one: Figure) -> Markup:
     note = tag("dd", one.note, class_="range") if one.note else None
     return tag("div", tag("dt", one.name), tag("dd", datum(one.value, one.unit, one.key)), note)
@@ -158,7 +169,7 @@ figure .picture { max-width: 100%; width: auto; margin: 0 auto; }
 ul, ol { margin: 0; padding-left: 20px; }
 @media print {
   body { padding: 0; } main { max-width: none; gap: 18px; }
-  section { break-inside: auto; } h2, h3 { break-after: avoid; }
+  section { break-inside: auto; } h2, h3, .lead { break-after: avoid; } pre { white-space: pre-wrap; }
 }
 @page { margin: 16mm 14mm; }
 """

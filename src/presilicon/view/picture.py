@@ -11,6 +11,8 @@ from presilicon.view.markup import Markup, join, tag
 
 TEXT_PX = 12.0
 """Height of the letters in pictures."""
+MARGIN_PX, TITLE_PX, SOURCE_PX = 16.0, 30.0, 24.0
+"""Around a picture in a file of its own, above it and below it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,24 +33,28 @@ class Picture:
 
     def svg(self) -> Markup:
         """The SVG element for a page that has the style sheet of pictures."""
-        return self._element(self.body, self.height)
+        return self._element(self.body, self.width, self.height)
 
     def file(self, theme: str = "auto") -> str:
         """A whole SVG file with title, source and style; ``theme`` is auto (as the reader's system), light or dark."""
-        head, foot = 30.0, 24.0
+        around, head, foot = MARGIN_PX, TITLE_PX, SOURCE_PX
+        width, height = self.width + 2 * around, self.height + 2 * around + head + foot
+        drawing = join(
+            text(0.0, 14.0, self.title, class_="name"),
+            tag("g", self.body, transform=f"translate(0 {head:g})"),
+            text(0.0, self.height + head + 16.0, shortened("Source: " + self.source, self.width, 11.0), class_="muted small"),
+        )
         whole = join(
             tag("style", Markup(style(theme))),
-            tag("rect", class_="paper", width=self.width, height=self.height + head + foot),
-            text(0.0, 18.0, self.title, class_="name"),
-            tag("g", self.body, transform=f"translate(0 {head:g})"),
-            text(0.0, self.height + head + 16.0, "Source: " + self.source, class_="muted small"),
+            tag("rect", class_="paper", width=width, height=height),
+            tag("g", drawing, transform=f"translate({around:g} {around:g})"),
         )
-        return '<?xml version="1.0" encoding="UTF-8"?>\n' + self._element(whole, self.height + head + foot)
+        return '<?xml version="1.0" encoding="UTF-8"?>\n' + self._element(whole, width, height)
 
-    def _element(self, body: Markup, height: float) -> Markup:
+    def _element(self, body: Markup, width: float, height: float) -> Markup:
         return tag(
             "svg", tag("title", self.title), tag("desc", self.summary), body,
-            xmlns="http://www.w3.org/2000/svg", viewbox=f"0 0 {self.width:g} {height:g}", width=self.width, height=height,
+            xmlns="http://www.w3.org/2000/svg", viewbox=f"0 0 {width:g} {height:g}", width=width, height=height,
             class_="picture", role="img", aria_label=f"{self.title}. {self.summary}",
         )  # fmt: skip
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from presilicon.errors import InputError
 from presilicon.units import percent, si
 from presilicon.view.document import Document, Figure, Section, datum, rows, shown
 from presilicon.view.picture import Picture
@@ -22,7 +26,7 @@ def replay_document(
     timeline: Mapping[str, Sequence[float]],
 ) -> Document:
     """``report`` is what ``replay --json`` prints; ``quantiles`` are times (s) at equal steps of share, by latency."""
-    source = f"replay of {report['requests']:,} requests on {report['chips']} x {report['chip']}, {report['parallelism']}"
+    source = f"replay of {report['requests']:,} requests on {report['chips']} x {report['chip']}{_shared(report)}"
     pictures = replay_pictures(report, quantiles, timeline, source=source)
     latency = [
         (
@@ -33,7 +37,7 @@ def replay_document(
     ]
     return Document(
         title=f"{report['model']} on {report['chips']} x {report['chip']}",
-        subtitle=f"presilicon replay: {report['replicas']} x {report['parallelism']}, {report['formats']}",
+        subtitle=f"presilicon replay: {_count(report['replicas'])}{_shared(report)}, {report['formats']}",
         summary=_summary(report),
         figures=(
             Figure("Time to first token, median", report["ttft_s"]["p50"], "s", "ttft_s.p50"),
@@ -75,6 +79,14 @@ def replay_pictures(
     return found
 
 
+def _shared(report: Mapping[str, Any]) -> str:
+    return "" if report["parallelism"] == "1" else f", each shared {report['parallelism']}"
+
+
+def _count(replicas: int) -> str:
+    return f"{replicas} replicas" if replicas > 1 else "one replica"
+
+
 def _summary(r: Mapping[str, Any]) -> tuple[str, ...]:
     limits = [f"{name} {si(r['slo'][key], 's')}" for name, key in (("TTFT", "ttft_s"), ("TPOT", "tpot_s")) if r["slo"][key]]
     within = f"{percent(r['within_slo'])} within {' and '.join(limits)}." if limits else "No limit on latency was asked."
@@ -92,3 +104,54 @@ def _summary(r: Mapping[str, Any]) -> tuple[str, ...]:
         f"{r['preemptions']:,} preemptions.",
         f"{shown(r['energy_per_token_j'], 'J')} an output token, {shown(r['power_w'], 'W')} in the mean; {usd}.",
     )
+
+
+QUANTILES = 200
+"""Steps of a distribution that is read from requests."""
+
+
+def read_replay(folder: Path, *, made_by: str) -> Document:
+    """The report of report.json, requests.csv and timeline.csv in a folder; InputError names a file that cannot be read."""
+    report = read_json(folder / "report.json")
+    try:
+        requests = _columns(folder / "requests.csv")
+        timeline = {name: [float(v) for v in values] for name, values in _columns(folder / "timeline.csv").items()}
+        quantiles = {}
+        for key in ("ttft_s", "tpot_s", "e2e_s"):
+            known = sorted(float(v) for v in requests[key] if v)
+            quantiles[key] = [_quantile(known, step / QUANTILES) for step in range(QUANTILES + 1)] if known else []
+        return replay_document(
+            report, command=report.get("command", ""), made_by=made_by, quantiles=quantiles, timeline=timeline
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"not the results of a replay ({error})", where=str(folder)) from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; InputError where there is none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", where=str(path)) from None
+    except ValueError as error:
+        raise InputError(f"not a JSON file: {error}", where=str(path)) from None
+    if not isinstance(found, dict):
+        raise InputError("not an object", where=str(path))
+    return found
+
+
+def _columns(path: Path) -> dict[str, list[str]]:
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            lines = list(csv.reader(file))
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", where=str(path)) from None
+    return {name: [line[place] for line in lines[1:]] for place, name in enumerate(lines[0])}
+
+
+def _quantile(values: Sequence[float], share: float) -> float:
+    """Linear between neighbours of sorted values."""
+    place = share * (len(values) - 1)
+    low = int(place)
+    high = min(low + 1, len(values) - 1)
+    return values[low] + (values[high] - values[low]) * (place - low)

@@ -51,7 +51,9 @@ class Axis:
     def text(self, value: float) -> str:
         """A value with its unit; money, areas and shares without SI prefixes."""
         if self.unit == "%":
-            return f"{100 * value:.4g} %"
+            return f"{100 * value:.3g} %"
+        if not self.unit and abs(value) < 1.0:
+            return f"{value:.3g}"
         return f"{value:,.4g} {self.unit}" if self.unit in ("USD", "mm2") else si(value, self.unit)
 
     def _decades(self, most: int) -> list[float]:
