@@ -12,7 +12,7 @@ from presilicon.compiler.lowering import rowwise_rules
 from presilicon.compiler.lowering.builder import Builder, Form, RefusedError
 from presilicon.compiler.lowering.pending import Maker
 from presilicon.compiler.lowering.products import dequantised
-from presilicon.compiler.lowering.quantise import eight_bits
+from presilicon.compiler.lowering.quantise import eight_bits, least_scales
 from presilicon.compiler.lowering.views import View
 from presilicon.compiler.steps import Convolution, Move, Pool, Product, Tensor
 
@@ -68,7 +68,7 @@ def convolution(b: Builder, node: Node) -> None:
         return np.moveaxis(array.reshape(count, array.shape[1], -1), 2, 1).reshape(count, -1).T
 
     base = image(b, node.inputs[0], "moving")
-    quantised = eight_bits(laid(weights), None if steps is None else laid(steps))
+    quantised = eight_bits(laid(weights), None if steps is None else laid(steps), least_scales(bias, b.scale(base)))
     pending = dequantised(b, node, base, quantised, bias)
     shape = b.graph.shape(node.outputs[0])
     x, name = b.tensor(base, "moving"), b.constant(f"{node.outputs[0]}.weights", quantised.stored)

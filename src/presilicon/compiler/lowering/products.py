@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from presilicon.compiler.importing.graph import FloatGraph, Node
 from presilicon.compiler.lowering.builder import Builder, RefusedError
 from presilicon.compiler.lowering.pending import Maker, Pending
-from presilicon.compiler.lowering.quantise import Quantised, bias_of, eight_bits, four_bits, symmetric
+from presilicon.compiler.lowering.quantise import Quantised, bias_of, eight_bits, four_bits, least_scales, symmetric
 from presilicon.compiler.lowering.views import Atom, View
 from presilicon.compiler.steps import Attention, Binding, Gather, Move, Product, Rows, Tensor
 from presilicon.compiler.vectors import Output, Sum, VectorProgram, product
@@ -32,7 +32,7 @@ def linear(b: Builder, node: Node) -> None:
     if b.weights == "int4" and weights.shape[0] % b.group == 0:
         quantised = four_bits(weights, b.group)
     else:
-        quantised = eight_bits(weights, steps)
+        quantised = eight_bits(weights, steps, least_scales(bias, b.scale(base)))
     pending = dequantised(b, node, base, quantised, bias)
     k = weights.shape[0]
     name = b.constant(f"{node.outputs[0]}.weights", quantised.stored)

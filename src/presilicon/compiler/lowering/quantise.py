@@ -49,17 +49,28 @@ class Quantised:
     group: int = 0
 
 
-def eight_bits(weights: Floats, steps: Floats | None = None) -> Quantised:
-    """Weights (k, n) as int8 with a scale per column; with ``steps``, the file's own levels where the columns have one each."""
-    if steps is not None and bool((steps == steps[:1]).all()):
+def eight_bits(weights: Floats, steps: Floats | None = None, least: Floats | None = None) -> Quantised:
+    """Weights (k, n) as int8 with a scale per column; with ``steps``, the file's own levels where the columns have one each.
+
+    ``least`` (n,): the smallest scales that the columns may have (see ``least_scales``).
+    """
+    if steps is not None and bool((steps == steps[:1]).all()) and (least is None or bool((steps[0] >= least).all())):
         levels = np.rint(weights / steps)
-        if np.abs(levels).max(initial=0) <= 128 and levels.max(initial=0) <= 127:
+        if levels.size and -128 <= levels.min() <= levels.max() <= 127:
             whole = levels.astype(np.int8)
             return Quantised(whole, np.array(steps[0], np.float32), whole)
     largest = np.abs(weights).max(axis=0, initial=0.0)
     scale = np.where(largest > 0, largest / np.float32(127), np.float32(1)).astype(np.float32)
+    if least is not None:
+        scale = np.maximum(scale, least).astype(np.float32)
+    scale = np.maximum(scale, np.finfo(np.float32).tiny)
     whole = np.clip(np.rint(weights / scale), -127, 127).astype(np.int8)
     return Quantised(whole, scale, whole)
+
+
+def least_scales(bias: Floats | None, x: Scale) -> Floats | None:
+    """The smallest scales of columns with which their bias, in units of the sums, stays below 2^30."""
+    return None if bias is None else (np.abs(bias) / (x.scale * 2.0**30)).astype(np.float32)
 
 
 def four_bits(weights: Floats, group: int) -> Quantised:
