@@ -23,13 +23,14 @@ class Emission:
     """How one kind of step is emitted.
 
     ``emit(strand, step)`` adds the instructions of the strand's rows to ``strand.site`` in an order in which they could run one
-    by one. It yields between its pieces of a few thousand cycles: another strand's may come there. What it has taken from the
-    strand's arenas at a yield stays its own; at its end it has given everything back. ``plan`` are the stationary operands that
-    it takes, in that order. ``whole`` are tensors of which it reads rows that other strands may have written.
+    by one. It yields between its pieces of a few thousand cycles: another strand's may come there; what it yields is the engine
+    that the next pieces need, or None: as before. What it has taken from the strand's arenas at a yield stays its own; at its
+    end it has given everything back. ``plan`` are the stationary operands that it takes, in that order. ``whole`` are tensors
+    of which it reads rows that other strands may have written.
     ``split``: every strand does its share; otherwise the first strand of the first core does all.
     """
 
-    emit: Callable[[Strand, Any], Iterator[None]]
+    emit: Callable[[Strand, Any], Iterator[str | None]]
     plan: Callable[[Strand, Any], Sequence[Chunk | Hold]] = _nothing
     whole: Callable[[Any], tuple[str, ...]] = _none
     split: bool = True

@@ -31,7 +31,7 @@ def shape_of(strand: Strand, step: Rows) -> tuple[int, int]:
     raise CheckError("no stream says how many rows there are", where=step.name)
 
 
-class _Emission:
+class RowsEmission:
     """One strand's rows of a step under way."""
 
     def __init__(self, strand: Strand, step: Rows) -> None:
@@ -100,11 +100,7 @@ class _Emission:
         rows, columns = self.parts
         for column in range(0, self.columns, columns):
             width = min(columns, self.columns - column)
-            held: dict[str, tuple[int, int]] = {}
-            for b in self.step.columns:
-                at = self.held.take(4 * columns, f"column parameter {b.name}")
-                self.site.fetch(b.tensor, at, range(0, 1), b.column + column, width, row=b.row)
-                held[b.name] = (at, 0)
+            held = self.load_columns(self.held, column, width, columns)
             for number, first in enumerate(range(self.rows.start, self.rows.stop, rows)):
                 if column or number:
                     yield
@@ -112,15 +108,24 @@ class _Emission:
                 self.panel(range(first, min(first + rows, self.rows.stop)), range(column, column + width), columns, arena, held)
             self.held.free(*(at for at, _ in held.values()))
 
+    def load_columns(self, arena: Arena, column: int, width: int, columns: int) -> dict[str, tuple[int, int]]:
+        """Loads the column parameters; where they lie, and their pitch of 0."""
+        held = {}
+        for b in self.step.columns:
+            at = arena.take(4 * columns, f"column parameter {b.name}")
+            self.site.fetch(b.tensor, at, range(0, 1), b.column + column, width, row=b.row)
+            held[b.name] = (at, 0)
+        return held
+
     def panel(self, rows: range, part: range, columns: int, arena: Arena, held: Mapping[str, tuple[int, int]]) -> None:
-        """Some rows and columns: loaded into an arena, worked on, stored."""
+        """Some rows and columns: loaded into an arena, worked on, stored; ``held`` is on the chip already."""
         site, step, lanes = self.site, self.step, self.core.lanes
         at = dict(held)
         results = arena if self.merged else self.strand.results
         given: list[tuple[Arena, int]] = []
         kernel = site.kernel(self.kernel.uops)
         site.tables(step.program.tables)
-        for b in step.streams:
+        for b in [b for b in step.streams if b.name not in held]:
             pitch = columns * self.size(b)
             at[b.name] = (arena.take(len(rows) * pitch, f"stream {b.name}"), pitch)
             given.append((arena, at[b.name][0]))
@@ -145,7 +150,7 @@ class _Emission:
 def emit_rows(strand: Strand, step: Rows) -> Iterator[None]:
     """The instructions of a strand's rows of a step."""
     if len(strand.rows(shape_of(strand, step)[0])):
-        yield from _Emission(strand, step).run()
+        yield from RowsEmission(strand, step).run()
 
 
 EMISSION = Emission(emit=emit_rows)

@@ -115,10 +115,9 @@ class _Strand:
 
     def __init__(self, strand: Strand, steps: Sequence[Step], emission_of: Sequence[Emission], where: Order) -> None:
         self.strand, self.steps, self.emission_of, self.where = strand, steps, emission_of, where
-        # Steps that are wholly emitted, the one under way; the engine its pieces need; when what it reads was there, and when all
-        # that is emitted is done, by the rough clock.
+        # Steps that are wholly emitted, and the one under way. Of the rough clock: when all that is emitted is done.
         self.finished = 0
-        self.running: Iterator[None] | None = None
+        self.running: Iterator[object] | None = None
         self.done = 0.0
         self.begin()
 
@@ -148,13 +147,15 @@ class _Strand:
         site.step, site.latest = number, 0.0
         if self.running is None:
             self.running = self.emission_of[number].emit(self.strand, self.steps[number]) if self.own(number) else iter(())
-        over = next(self.running, self) is self
+        told = next(self.running, self)
         self.done = max(self.done, site.latest)
-        if over:
+        if told is self:
             assert self.strand.idle(), f"step {self.steps[number].name} has kept a buffer"
             self.running = None
             self.finished += 1
             self.begin()
+        elif isinstance(told, str):
+            self.engine = told
 
 
 def emit_core(site: Site, strands: Sequence[Strand], emission_of: Sequence[Emission], where: Order) -> None:
