@@ -16,7 +16,7 @@ import numpy as np
 from presilicon.compiler.calibrate import Ranges
 from presilicon.compiler.importing.graph import Array, FloatGraph, Node
 from presilicon.compiler.importing.masks import places
-from presilicon.compiler.importing.runtime import evaluate
+from presilicon.compiler.importing.runtime import run, session
 from presilicon.compiler.lowering.pending import MOST_STREAMS, Floats, Pending
 from presilicon.compiler.lowering.quantise import Scale, asymmetric, symmetric
 from presilicon.compiler.lowering.views import Atom, View
@@ -371,11 +371,14 @@ class Builder:
         (position,) = inputs
         tokens = self.graph.shape(position)[-1]
         whole = self.arguments["position"] + tokens
-        parts = [
-            evaluate(self.raw, {position: places(self.raw, position, first)}, [name])[0].reshape(tokens, -1)
-            for first in range(0, whole, tokens)
-        ]
-        return np.ascontiguousarray(np.concatenate(parts)[:whole], np.float32)
+        ready = session(self.raw.model([position], [name]), self.raw.name)
+        rows: dict[int, Array] = {}
+        for start in range(0, whole, tokens):
+            # The last window lies over the one before: no place is beyond the last.
+            first = min(start, whole - tokens)
+            (found,) = run(ready, {position: places(self.raw, position, first)}, self.raw.name)
+            rows |= enumerate(found.reshape(tokens, -1), first)
+        return np.stack([rows[place] for place in range(whole)]).astype(np.float32)
 
     def rotation(self, name: str, which: Literal["cos", "sin"], dim: int, heads: int) -> Turned:
         """Cosines or sines (places, heads * dim) as `Rotary` streams them: pairs side by side, the first's sine negative."""
