@@ -11,7 +11,7 @@ import numpy as np
 
 from presilicon.compiler.convolution import ColumnBlock, Part, block_tiles, column_blocks, pack_weights, parts
 from presilicon.compiler.emission import Emission
-from presilicon.compiler.epilogue import Epilogue, blocks_at_most, rows_at_most
+from presilicon.compiler.epilogue import Epilogue, Limits
 from presilicon.compiler.memory import Chunk, Hold
 from presilicon.compiler.site import Strand
 from presilicon.compiler.steps import Convolution
@@ -25,6 +25,8 @@ from presilicon.tiling import tile_bytes
 CHUNKS = 3
 # Weights that fit so much of their arena stay for all tiles.
 RESIDENT = 0.75
+# Pixels of a tile are so many times the cycles that a tile of weights takes to fetch, at least.
+LEAST_FETCHES = 1.25
 # Bands that a strand's share is cut into at least where weights stay: the next is loaded beside the work on one.
 BANDS = 4
 
@@ -48,6 +50,7 @@ class ConvolutionPlan:
     group: int
     chunk_tiles: int
     keep: Literal["all", "band", "none"]
+    whole_rows: int
 
     def groups(self) -> Sequence[range]:
         """Blocks of columns that are worked on together."""
@@ -69,8 +72,8 @@ def plan_convolution(strand: Strand, step: Convolution) -> ConvolutionPlan:
     core, windows, blocks = strand.core, Windows.of(step), column_blocks(strand.core, step)
     tile, room = tile_bytes(core, int4=False), strand.stationary.arena.size
     own = areas(windows, strand.rows(step.batch * windows.rows * windows.columns))
-    most = min(rows_at_most(strand, step), max([area.rows * area.columns for _, area in own], default=1))
-    group = blocks_at_most(strand, step, step.out_channels, most)
+    limits = Limits.of(strand, step, step.out_channels)
+    most = min(limits.rows_at_most(), max([area.rows * area.columns for _, area in own], default=1))
     tiles = [block_tiles(step, block) for block in blocks]
 
     def largest(blocks: int) -> int:
@@ -80,10 +83,14 @@ def plan_convolution(strand: Strand, step: Convolution) -> ConvolutionPlan:
     if sum(area.rows * area.columns for _, area in own) > most or len(own) > 1:
         if sum(tiles) * tile <= RESIDENT * room:
             keep = "all"
+            # Fewer pixels cost nothing then, and whole rows of results are one run in DRAM.
+            if LEAST_FETCHES * core.weight_words <= limits.whole_rows() < most:
+                most = limits.whole_rows()
         elif largest(1) <= room // 2:
             keep = "band"
-            while largest(group) > room // 2:
-                group -= 1
+    group = limits.blocks_at_most(most)
+    while keep == "band" and largest(group) > room // 2:
+        group -= 1
     chunk = max(tiles)
     while keep == "none" and CHUNKS * chunk * tile > room and chunk > 1:
         chunk = -(-chunk // 2)
@@ -93,7 +100,14 @@ def plan_convolution(strand: Strand, step: Convolution) -> ConvolutionPlan:
         least = max(most, ceil(area.rows * area.columns / BANDS)) if keep == "all" else most if keep == "none" else 0
         made += [(image, band) for band in _bands(windows, area, size, least)]
     return ConvolutionPlan(
-        windows=windows, bands=tuple(made), blocks=blocks, most_pixels=most, group=group, chunk_tiles=chunk, keep=keep
+        windows=windows,
+        bands=tuple(made),
+        blocks=blocks,
+        most_pixels=most,
+        group=group,
+        chunk_tiles=chunk,
+        keep=keep,
+        whole_rows=most if keep != "band" and 1 < most <= limits.whole_rows() else 0,
     )
 
 
@@ -127,7 +141,7 @@ class _Emission:
     def __init__(self, strand: Strand, step: Convolution) -> None:
         self.strand, self.site, self.core, self.step = strand, strand.site, strand.core, step
         self.plan = plan_convolution(strand, step)
-        self.epilogue = Epilogue(strand, step, step.out_channels)
+        self.epilogue = Epilogue(strand, step, step.out_channels, self.plan.whole_rows)
         # Where weights stay: their addresses by block, part by part.
         self.kept: dict[int, list[int]] = {}
 

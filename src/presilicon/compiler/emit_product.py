@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from presilicon.compiler.emission import Emission
-from presilicon.compiler.epilogue import Epilogue, blocks_at_most, rows_at_most
+from presilicon.compiler.epilogue import Epilogue, Limits
 from presilicon.compiler.meaning import weights_of
 from presilicon.compiler.memory import Chunk, Hold
 from presilicon.compiler.packing import pack
@@ -22,8 +22,12 @@ from presilicon.tiling import chunk_bytes, tile_bytes
 CHUNKS = 4
 # Groups that the blocks of columns are cut into at least where rows are few.
 GROUPS_OF_FEW = 8
+# Cycles of the array that a piece of a product takes at least, if it has them.
+PIECE_CYCLES = 3072
 # Weights that fit so much of their arena stay for all panels.
 RESIDENT = 0.75
+# Rows of a panel are so many times the cycles that a tile's fetch takes, at least.
+LEAST_FETCHES = 1.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +43,7 @@ class ProductPlan:
     int4: bool
     group_blocks: int
     resident: bool
+    whole_rows: int
 
     @property
     def panels(self) -> int:
@@ -76,19 +81,26 @@ def plan_product(strand: Strand, step: Product) -> ProductPlan:
     chunk = k_blocks
     while chunk > group_blocks and CHUNKS * chunk_bytes(core, chunk, int4, group_blocks) > room:
         chunk = ceil(ceil(chunk / 2) / group_blocks) * group_blocks
-    most = min(rows_at_most(strand, step), strand.moving.size // k)
+    limits = Limits.of(strand, step, n)
+    most = min(limits.rows_at_most(), strand.moving.size // k)
     if most < 1:
         raise CapacityError(
             f"a row of {k} bytes does not fit into {strand.moving.size} bytes of the scratchpad",
             where=step.name,
             hint="a core with a larger scratchpad",
         )
-    rows = ceil(max(m, 1) / ceil(max(m, 1) / min(max(m, 1), most)))
-    group = blocks_at_most(strand, step, n, rows)
+    whole = n_blocks * sum(chunk_bytes(core, min(chunk, k_blocks - at), int4, group_blocks) for at in range(0, k_blocks, chunk))
+    wide, rows = limits.whole_rows(), min(max(m, 1), most)
+    # Where weights stay, fewer rows cost nothing, and whole rows are one run in DRAM.
+    if whole <= RESIDENT * room and LEAST_FETCHES * core.weight_words <= wide < rows:
+        rows = wide
+    rows = ceil(max(m, 1) / ceil(max(m, 1) / rows))
+    # Short pieces, so that others find their places between.
+    group = min(limits.blocks_at_most(rows), ceil(PIECE_CYCLES / (k_blocks * max(rows, core.accumulate_cycles))))
+    group = ceil(n_blocks / ceil(n_blocks / group))
     if m < GROUP:
         # Weights are what costs: the vector work of a group hides behind them, only the last one's does not.
         group = min(group, ceil(n_blocks / GROUPS_OF_FEW))
-    whole = n_blocks * sum(chunk_bytes(core, min(chunk, k_blocks - at), int4, group_blocks) for at in range(0, k_blocks, chunk))
     return ProductPlan(
         m=m,
         k=k,
@@ -99,6 +111,7 @@ def plan_product(strand: Strand, step: Product) -> ProductPlan:
         int4=int4,
         group_blocks=group_blocks,
         resident=m > rows and whole <= RESIDENT * room,
+        whole_rows=rows if 1 < rows <= wide else 0,
     )
 
 
@@ -129,26 +142,27 @@ def _packed(strand: Strand, step: Product, tiles: ProductPlan) -> bytes:
     return made.tobytes()
 
 
-class _Emission:
+class ProductEmission:
     """One strand's product under way."""
 
     def __init__(self, strand: Strand, step: Product) -> None:
         self.strand, self.site, self.core, self.step = strand, strand.site, strand.core, step
         self.plan = plan_product(strand, step)
         self.rows = strand.rows(strand.lowered.tensors[step.x].rows)
-        self.epilogue = Epilogue(strand, step, self.plan.n)
+        self.epilogue = Epilogue(strand, step, self.plan.n, self.plan.whole_rows)
         # Where weights stay: their addresses by block and chunk.
         self.kept: dict[tuple[int, int], int] = {}
 
-    def run(self) -> Iterator[None]:
+    def run(self) -> Iterator[str | None]:
         plan, strand = self.plan, self.strand
         blocks = plan.blocks(self.core)
         x = self.load_rows(0)
         for panel in range(plan.panels):
             following = -1
+            self.begin(panel)
             for first in range(0, blocks, plan.group):
                 if panel or first:
-                    yield
+                    yield None
                 group = range(first, min(first + plan.group, blocks))
                 last = group.stop == blocks
                 if last and panel + 1 < plan.panels:
@@ -157,8 +171,16 @@ class _Emission:
             strand.moving.free(x)
             if panel + 1 < plan.panels:
                 x = following if following >= 0 else self.load_rows(panel + 1)
+            yield from self.end(panel)
         self.epilogue.flush()
         strand.stationary.free(*self.kept.values())
+
+    def begin(self, panel: int) -> None:
+        """What comes before a panel's first group."""
+
+    def end(self, panel: int) -> Iterator[str | None]:
+        """What comes behind a panel's last group."""
+        return iter(())
 
     def load_rows(self, panel: int, needed: bool = True) -> int:
         """Loads the moving rows of a panel; -1 where there is no room yet and they are not needed at once."""
@@ -206,10 +228,10 @@ class _Emission:
                 stationary.free(self.kept.pop((block, number)))
 
 
-def emit_product(strand: Strand, step: Product) -> Iterator[None]:
+def emit_product(strand: Strand, step: Product) -> Iterator[str | None]:
     """The instructions of a strand's share of a product."""
     if len(strand.rows(strand.lowered.tensors[step.x].rows)):
-        yield from _Emission(strand, step).run()
+        yield from ProductEmission(strand, step).run()
 
 
 EMISSION = Emission(emit=emit_product, plan=plan_weights)

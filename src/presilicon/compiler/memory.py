@@ -38,6 +38,11 @@ class Arena:
         """Bytes in use."""
         return sum(self._taken.values())
 
+    def rewind(self) -> None:
+        """Begins at the start again where no buffer is in use."""
+        if not self._taken:
+            self._at = self.start
+
     def find(self, size: int) -> int | None:
         """Takes a buffer where there is room for it; None where there is none."""
         size = rounded(size, self.align)
