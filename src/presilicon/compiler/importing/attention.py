@@ -24,7 +24,7 @@ def joined(raw: FloatGraph, graph: FloatGraph, reasons: dict[str, str]) -> Float
     ``causal``, ``length`` and ``position`` (names of inputs) as in ``masks.Mask``. Where its mask is none that the chip has,
     it is left as it is, with the reason at its last product in ``reasons``.
     """
-    graph = rewritten(graph, (_ROTARY,))
+    graph = rewritten(graph, (_ROTARY, _PARTLY_ROTARY))
     known: dict[tuple[Hidden, ...], Mask] = {}
     graph = graph.rewritten(_attention(raw, graph, node, known, reasons) for node in graph.nodes)
     graph = graph.rewritten(_cached(graph, node) for node in graph.nodes)
@@ -38,7 +38,16 @@ def _halves(graph: FloatGraph, found: Found) -> dict[str, Any] | None:
     starts = [graph.makers[found[n]].attributes["starts"] for n in ("high", "low")]
     whole = high == low == (*x[:-1], half) and x[-1] % 2 == 0
     fits = whole and starts == [(*(0,) * last, half), (0,) * (last + 1)]
-    return {} if fits and graph.makers[found["r"]].attributes.get("axis") in (-1, last) else None
+    return {"width": x[-1]} if fits and graph.makers[found["r"]].attributes.get("axis") in (-1, last) else None
+
+
+def _first_part(graph: FloatGraph, found: Found) -> dict[str, Any] | None:
+    """The rotated part is the first columns of the last axis, what follows stays as it is."""
+    whole, part, rest = (graph.shape(found[n]) for n in ("x", "part", "rest"))
+    last = len(whole) - 1
+    starts = [graph.makers[found[n]].attributes["starts"] for n in ("part", "rest")]
+    fits = part[:-1] == rest[:-1] == whole[:-1] and part[-1] + rest[-1] == whole[-1]
+    return {"width": part[-1]} if fits and starts == [(0,) * (last + 1), (*(0,) * last, part[-1])] else None
 
 
 # Su and others, "RoFormer", 2021, in the order of Hugging Face's checkpoints: pairs are half a head apart.
@@ -48,6 +57,8 @@ _ROTARY = Rule(
     "Add(Mul(x, cos), Mul((r := Concat(Neg((high := Slice(x))), (low := Slice(x)))), sin))",
     _halves,
 )
+# As in GPT-NeoX and Phi: only the first columns of a head are rotated.
+_PARTLY_ROTARY = Rule("Rotary", "x cos sin", "Concat(Rotary((part := Slice(x)), cos, sin), (rest := Slice(x)))", _first_part)
 
 
 @dataclass(slots=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from presilicon.compiler.calibrate import Ranges
 from presilicon.compiler.importing.graph import Array, FloatGraph, Node
@@ -68,6 +69,7 @@ class Builder:
     steps: list[Step] = field(default_factory=list)
     origin: dict[str, tuple[str, ...]] = field(default_factory=dict)
     states: list[str] = field(default_factory=list)
+    paired: set[str] = field(default_factory=set)
     turned: dict[tuple[str, str], tuple[Turned, int]] = field(default_factory=dict)
 
     # Values -----------------------------------------------------------------------------------------------------------
@@ -380,37 +382,45 @@ class Builder:
             rows |= enumerate(found.reshape(tokens, -1), first)
         return np.stack([rows[place] for place in range(whole)]).astype(np.float32)
 
-    def rotation(self, name: str, which: Literal["cos", "sin"], dim: int, heads: int) -> Turned:
-        """Cosines or sines (places, heads * dim) as `Rotary` streams them: pairs side by side, the first's sine negative."""
+    def rotation(self, name: str, which: Literal["cos", "sin"], dim: int, heads: int, width: int) -> Turned:
+        """Cosines or sines (places, heads * dim) as `Rotary` streams them: pairs side by side, the first's sine negative.
+
+        Only the first ``width`` columns of a head are rotated.
+        """
         known = self.turned.get((name, which))
         if known is not None and known[1] >= heads:
             return known[0]
         constant = self.graph.constants.get(name)
         table = self.table(name) if constant is None else constant.reshape(-1, constant.shape[-1])
-        if table is None or table.shape[1] != dim:
+        if table is None or table.shape[1] != width:
             raise RefusedError(f"its {which} is not a table by the place of each token")
-        pairs = table[:, np.arange(dim).reshape(2, -1).T.reshape(-1)]
+        head = np.full((len(table), dim), float(which == "cos"), np.float32)
+        head[:, :width] = table[:, pairs(width, width)]
         if which == "sin":
-            pairs = pairs * np.tile(np.array([-1, 1], np.float32), dim // 2)
-        key = self.constant(f"{name}.{which}", np.ascontiguousarray(np.tile(pairs, heads), np.float32))
+            head[:, :width:2] *= -1
+        key = self.constant(f"{name}.{which}", np.ascontiguousarray(np.tile(head, heads)))
         made = Turned(key, key, "" if constant is not None else "position")
         self.turned[name, which] = made, heads
         return made
 
+    def arranged(self, key: str, view: View, rows: int, columns: int, form: Form) -> str:
+        """A base (rows, columns) of its own for a view's elements in its order."""
+        if (key, form) not in self.forms:
+            source = self.tensors[self.tensor(view.base, form)]
+            scales = self.scales.get((view.base, form))
+            if scales is not None and not bool((scales == scales[0]).all()):
+                raise RefusedError("its columns differ in scale and are arranged anew")
+            made = Tensor(self.free(key + _SUFFIX[form]), rows, columns, source.dtype, source.scale, source.zero_point)
+            self.copied(view, source.name, made, self._sources_of(view.base))
+            self.written(key, form, made, None if scales is None else np.full(columns, scales[0], np.float32))
+            self.views[key] = View.plain(key, (rows, columns))
+        return key
+
     def moved(self, name: str, form: Form = "real") -> str:
         """A base of its own for a value that is indexed out of another: its elements copied into the order of its shape."""
-        view, shape = self.view(name), self.graph.shape(name)
-        copy = f"{name}.copy"
-        if (copy, form) in self.forms:
-            return copy
-        source = self.tensors[self.tensor(view.base, form)]
+        shape = self.graph.shape(name)
         rows, columns = int(np.prod(shape[:-1])), int(shape[-1]) if shape else 1
-        made = Tensor(self.free(copy + _SUFFIX[form]), rows, columns, source.dtype, source.scale, source.zero_point)
-        self.copied(view, source.name, made, self._sources_of(name) or self._sources_of(view.base))
-        scales = self.scales.get((view.base, form))
-        if scales is not None and not bool((scales == scales[0]).all()):
-            raise RefusedError("its columns differ in scale and are arranged anew")
-        self.written(copy, form, made, None if scales is None else np.full(columns, scales[0], np.float32))
+        copy = self.arranged(f"{name}.copy", self.view(name), rows, columns, form)
         self.views[copy] = View.plain(copy, shape)
         return copy
 
@@ -430,6 +440,13 @@ class Builder:
 
     def part_copied(self, name: str, out: Tensor, node: Node, period: int, run: int, at: int) -> None:
         """A value's elements put into ``out`` in runs of ``run`` elements, one each ``period``, from element ``at`` on."""
+        if name in self.graph.constants:
+            flat_array = np.ascontiguousarray(self.graph.constants[name], np.float32).reshape(-1, run)
+            held = self.constant(f"{out.name}.{at}.constant", flat_array)
+            move = Move(name=self.free_step(f"{out.name}.{at}"), source=held, out=out.name, shape=flat_array.shape,
+                        strides=(run, 1), out_strides=(period, 1), out_start=at)  # fmt: skip
+            self.step(move, node.sources)
+            return
         view = self.view(name)
         source = self.tensor(view.base, "real")
         flat = View.plain(view.base, (int(np.prod(self.graph.shape(name))) // run, run))
@@ -464,3 +481,8 @@ def indexed(graph: FloatGraph, node: Node, view: View) -> View | None:
 def outer_strides(sizes: tuple[int, ...]) -> tuple[int, ...]:
     """Strides of elements one behind the other."""
     return tuple(int(s) for s in np.cumprod([1, *reversed(sizes)])[:-1][::-1])
+
+
+def pairs(dim: int, width: int) -> NDArray[np.intp]:
+    """The order of a head's columns in which the halves of its first ``width`` stand beside each other."""
+    return np.concatenate([np.arange(width).reshape(2, -1).T.reshape(-1), np.arange(width, dim)])

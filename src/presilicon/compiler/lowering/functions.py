@@ -77,6 +77,11 @@ class Curve:
     high: float = math.inf
     factor: Callable[[float], float] | None = None
 
+    @property
+    def bounded(self) -> bool:
+        """Whether it no longer changes on both sides."""
+        return math.isfinite(self.low) and math.isfinite(self.high)
+
 
 def _gelu_tanh(x: float) -> float:
     return 0.5 * x * (1.0 + math.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from presilicon.compiler.importing.graph import FloatGraph, Node
-from presilicon.compiler.lowering.builder import Builder, RefusedError
+from presilicon.compiler.lowering.builder import Builder, RefusedError, pairs
 from presilicon.compiler.lowering.pending import Maker, Pending
 from presilicon.compiler.lowering.quantise import Quantised, bias_of, eight_bits, four_bits, least_scales, symmetric
 from presilicon.compiler.lowering.views import Atom, View
@@ -77,18 +77,22 @@ def _matrix(b: Builder, name: str) -> tuple[str, int]:
 
 
 def _paired(b: Builder, base: str, columns: int) -> NDArray[np.intp] | None:
-    """The order of columns that puts the halves of each head beside each other, where a rotation reads them; else None."""
+    """The order of columns that puts the halves of each head beside each other, where only rotations read them; else None."""
     order = np.arange(columns)
-    rotated = [name for node, place, name in b.readers(base) if node.op == "Rotary" and place == 0]
-    if rotated:
-        b.views[base] = View.plain(base, b.graph.shape(base))
-        b.sizes[base] = (int(np.prod(b.graph.shape(base)[:-1])), columns)
-    for name in rotated:
-        half = b.graph.shape(name)[-1] // 2
+    readers = b.readers(base)
+    rotated = {name: node for node, place, name in readers if node.op == "Rotary" and place == 0}
+    if not rotated or b.returned(base):
+        return None
+    b.views[base] = View.plain(base, b.graph.shape(base))
+    b.sizes[base] = (int(np.prod(b.graph.shape(base)[:-1])), columns)
+    others = [b.columns_of(name, base) for _, _, name in readers if name not in rotated]
+    for name, node in rotated.items():
         first, width = b.columns_of(name, base)
-        part = order[first : first + width].reshape(-1, 2, half)
-        order[first : first + width] = part.transpose(0, 2, 1).reshape(-1)
-    return order if rotated else None
+        if not any(at < first + width and first < at + size for at, size in others):
+            heads = order[first : first + width].reshape(-1, b.graph.shape(name)[-1])
+            order[first : first + width] = heads[:, pairs(heads.shape[1], int(node.attributes["width"]))].reshape(-1)
+            b.paired.add(name)
+    return order
 
 
 # Look-ups -------------------------------------------------------------------------------------------------------------
@@ -101,6 +105,8 @@ def gather(b: Builder, node: Node) -> None:
         raise RefusedError("only rows of a constant table are looked up, by indices that the chip has")
     if table.ndim < 2 or not b.graph.is_float(node.outputs[0]):
         raise RefusedError(f"its table is of shape {table.shape}")
+    if b.tensors[b.tensor(b.view(index).base, "real")].dtype != "int32":
+        raise RefusedError("its indices are no whole numbers on the chip")
     out, count = node.outputs[0], int(np.prod(b.graph.shape(index)))
     flat = table.reshape(table.shape[0], -1)
     shared = f"{node.inputs[0]}.table"
@@ -127,10 +133,9 @@ def attention(b: Builder, node: Node) -> None:
     k_shape = tuple(b.graph.shape(k)[i] for i in k_order)
     if b.graph.shape(v) != k_shape or k_shape[3] != dim:
         raise RefusedError(f"its keys {k_shape} and values {b.graph.shape(v)} differ in shape")
-    parts = [_heads(b, b.view(q)), _heads(b, b.view(k).transposed(k_order)), _heads(b, b.view(v))]
-    if any(part is None for part in parts):
-        raise RefusedError("its heads do not stand side by side in rows of tokens")
-    (q_base, q_column, _), (k_base, k_column, kv_heads), (v_base, v_column, v_heads) = [p for p in parts if p is not None]
+    views = {q: b.view(q), k: b.view(k).transposed(k_order), v: b.view(v)}
+    parts = [_heads(b, view) or _beside(b, name, view) for name, view in views.items()]
+    (q_base, q_column, _), (k_base, k_column, kv_heads), (v_base, v_column, v_heads) = parts
     if kv_heads != v_heads or heads % kv_heads:
         raise RefusedError(f"{heads} heads share {kv_heads} heads of keys and {v_heads} of values")
     out = node.outputs[0]
@@ -175,6 +180,14 @@ def _heads(b: Builder, view: View) -> tuple[str, int, int] | None:
         return None
     count = own[0].size if own else 1
     return (view.base, view.offset, count) if view.offset + count * dim <= columns else None
+
+
+def _beside(b: Builder, name: str, view: View) -> tuple[str, int, int]:
+    """As `_heads`, of a copy whose heads stand side by side."""
+    _, heads, tokens, dim = view.shape
+    if any(not atom.stride for axis in view.axes for atom in axis):
+        raise RefusedError("its heads are repeated and do not stand side by side in rows of tokens")
+    return b.arranged(f"{name}.heads", view.transposed((0, 2, 1, 3)), tokens, heads * dim, "stationary"), 0, heads
 
 
 def _uniform(b: Builder, base: str, column: int, width: int) -> float:

@@ -43,6 +43,8 @@ from presilicon.compiler.vectors import (
 
 def unary(b: Builder, node: Node) -> None:
     """A function of each element, joined to what makes it."""
+    if not b.graph.is_float(node.outputs[0]):
+        raise RefusedError("the vector unit computes with real numbers")
     x = b.taken(node.inputs[0], node)
     like = like_of(b, node.inputs[0], node)
     exact = EXACT.get(node.op)
@@ -54,7 +56,7 @@ def unary(b: Builder, node: Node) -> None:
         raise RefusedError("the vector unit has no such function")
     if x.table is not None:
         x = b.settled(node.inputs[0], x)
-    low, high = b.range([node.inputs[0]])
+    low, high = (found.low, found.high) if found.bounded else b.range([node.inputs[0]])
     only_int8 = b.wanted(node.outputs[0]) == ["moving"]
     b.defined(node, by_table(x, found, low, high, only_int8, *node.sources), like)
 
@@ -97,6 +99,8 @@ def binary(b: Builder, node: Node) -> None:
     """Sum, product, difference, quotient, larger or smaller of two values, one of which may be a constant or a row."""
     if len(node.inputs) != 2:
         raise RefusedError(f"it has {len(node.inputs)} inputs")
+    if not b.graph.is_float(node.outputs[0]):
+        raise RefusedError("the vector unit computes with real numbers")
     name, out = node.op, b.graph.shape(node.outputs[0])
     moving = [n for n in node.inputs if n in b.views and b.graph.shape(n) == out]
     if not moving:
@@ -276,18 +280,23 @@ def rotary(b: Builder, node: Node) -> None:
     """Pairs of columns rotated by an angle of their place: x cos + (its neighbour) sin, sin with the sign of each half."""
     x, cos, sin = node.inputs
     view, out = b.view(x), node.outputs[0]
-    rows, columns = b.sizes[view.base]
-    at = view.matrix(rows, columns)
-    if at is None:
-        raise RefusedError("its heads do not stand side by side")
-    base = b.streamed(view.base, *at)
-    dim, heads = b.graph.shape(x)[-1], base.width // b.graph.shape(x)[-1]
-    parts = [b.rotation(cos, "cos", dim, heads), b.rotation(sin, "sin", dim, heads)]
+    if any(reader.op != "Attention" for reader, _, _ in b.readers(out)) or b.returned(out):
+        raise RefusedError("something else than attention reads its result, whose columns stand in another order on the chip")
+    _, heads, tokens, dim = b.graph.shape(x)
+    width = int(node.attributes["width"])
+    at = view.matrix(*b.sizes[view.base])
+    if x in b.paired and at is not None:
+        base = b.streamed(view.base, *at)
+    else:
+        halves = view.transposed((0, 2, 1, 3)).reshaped((tokens, heads, 2, dim // 2)) if width == dim else None
+        if halves is None:
+            raise RefusedError("its heads do not stand side by side")
+        base = b.streamed(b.arranged(f"{x}.pairs", halves.transposed((0, 1, 3, 2)), tokens, heads * dim, "real"))
+    parts = [b.rotation(cos, "cos", dim, heads, width), b.rotation(sin, "sin", dim, heads, width)]
     streams = (*base.streams, *(Binding(p.name, p.tensor, 0, p.row) for p in parts))
     turned = product(Swapped(Value("move", base.operand), 1), Stream(parts[1].name))
     value = fused(base.operand, Stream(parts[0].name), turned)
     pending = replace(base, streams=streams, operand=value, sources=node.sources)
-    tokens = b.graph.shape(x)[-2]
     b.defined(node, pending, View.plain(out, (1, tokens, heads, dim)).transposed((0, 2, 1, 3)))
 
 

@@ -44,6 +44,8 @@ def concatenated(b: Builder, node: Node) -> None:
 
 def cast(b: Builder, node: Node) -> None:
     """Among numbers that the chip holds alike."""
+    if b.graph.is_float(node.inputs[0]) != b.graph.is_float(node.outputs[0]):
+        raise RefusedError("the vector unit computes with real numbers")
     b.views[node.outputs[0]] = b.view(node.inputs[0])
 
 
