@@ -76,16 +76,18 @@ def emit(lowered: Lowered, core: Core, *, strands: int = 0) -> Emitted:
     dram = Dram()
     addresses = allocate(lowered, where, dram)
     constants = Constants(lowered, dram)
-    sites = []
+    rows = core.accumulator_rows // strands
+    sites, every = [], []
     for number in range(core.cores):
         site = Site(core, lowered, addresses, constants)
-        rows = core.accumulator_rows // strands
         own = [
-            Strand(site, number * strands + i, parts, arenas, range(i * rows, (i + 1) * rows))
+            Strand(site, number * strands + i, parts, arenas, range(i * rows, (i + 1) * rows), few)
             for i, arenas in enumerate(banks(core, strands, few))
         ]
-        emit_core(site, own, emissions, where)
         sites.append(site)
+        every.append(own)
+    for site, own in zip(sites, every, strict=True):
+        emit_core(site, own, emissions, where)
     programs, steps = [], []
     for number, site in enumerate(sites):
         kernel_address = dram.take(UOP_BYTES * sum(kernel.slots for kernel in site.kernels))

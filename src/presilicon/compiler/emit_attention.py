@@ -117,22 +117,21 @@ class _Emission:
         self.heads = self.plan.kv_group * self.shared
         self.width = self.heads * step.dim
         self.values = ceil(step.dim / self.core.cols)
-        self.bank = strand.next_bank()
         zero_point = strand.lowered.tensors[step.out].zero_point
         self.softmax_program = softmax(step.score_scale, step.value_scale, self.plan.stored)
         self.softmax_kernel = self.site.compiled(self.softmax_program, zero_beyond=("p",))
         self.out_kernel = self.site.compiled(weighted_values(zero_point), fixed=("inverse",))
 
-    def run(self) -> Iterator[None]:
+    def run(self) -> Iterator[str | None]:
         """Groups of KV heads; in each all panels and heads, the scores of one before the softmax of the one before is used."""
         for group in range(self.step.kv_heads // self.plan.kv_group):
             samples = sorted({panel.sample for panel in self.plan.panels})
             for sample in samples:
                 if group or sample != samples[0]:
-                    yield
+                    yield None
                 yield from self.group(group, [p for p in self.plan.panels if p.sample == sample])
 
-    def group(self, group: int, panels: list[Panel]) -> Iterator[None]:
+    def group(self, group: int, panels: list[Panel]) -> Iterator[str | None]:
         keys = max(panel.keys for panel in panels)
         most, wide = max(len(panel.rows) for panel in panels), self.wide(keys)
         self.most = most
@@ -153,7 +152,7 @@ class _Emission:
         queries: _Queries | None = None
         for number in range(len(todo) + 1):
             if number:
-                yield
+                yield None
             now, following = following, None
             if number < len(todo):
                 panel, head = todo[number]
@@ -162,12 +161,20 @@ class _Emission:
                 assert queries is not None
                 following = _Head(queries, head)
                 self.scores(group, following, whole)
-            if now is not None:
+            if now is None:
+                continue
+            if self.site.taking_turns:
+                # The array is at another strand's product while the vector unit is at this head.
+                if before is not None:
+                    self.result(group, before)
+                self.probabilities(now)
+                yield None
+            else:
                 self.probabilities(now)
                 if before is not None:
                     self.result(group, before)
-                self.weighted(group, now, whole)
-                before = now
+            self.weighted(group, now, whole)
+            before = now
         assert before is not None
         self.result(group, before)
         if whole is not None:
@@ -224,8 +231,7 @@ class _Emission:
         if self.plan.stored:
             head.stored = self.stored.turn()
         else:
-            # The scores of the head before are still in its bank.
-            head.bank = self.bank = 1 - self.bank
+            head.bank = strand.next_bank()
         for keys in self.plan.key_chunks(panel.keys):
             k = whole[0] if whole else self.load_keys(group, panel.sample, keys)
             blocks = ceil(len(keys) / core.cols)
@@ -383,7 +389,7 @@ def plan_stationary(strand: Strand, step: Attention) -> Sequence[Chunk | Hold]:
     return found
 
 
-def emit_attention(strand: Strand, step: Attention) -> Iterator[None]:
+def emit_attention(strand: Strand, step: Attention) -> Iterator[str | None]:
     """The instructions of a strand's queries."""
     if len(strand.rows(strand.lowered.tensors[step.q].rows)):
         yield from _Emission(strand, step).run()

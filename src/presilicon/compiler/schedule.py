@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from presilicon.compiler.emission import Emission
 from presilicon.compiler.memory import Dram
 from presilicon.compiler.site import Site, Strand
-from presilicon.compiler.steps import Convolution, Lowered, Product, Step, reads, writes
+from presilicon.compiler.steps import Attention, Convolution, Lowered, Product, Step, reads, writes
 from presilicon.isa import barrier
 
 Emissions = Mapping[str, Emission]
@@ -125,6 +125,8 @@ class _Strand:
         """Stands before its next step."""
         following = self.steps[self.finished] if self.finished < len(self.steps) else None
         self.engine, self.ready = "matmul" if isinstance(following, Product | Convolution) else "vector", self.done
+        self.at_attention = isinstance(following, Attention)
+        self.strand.bank = -1
 
     def own(self, number: int) -> bool:
         """Whether it has a share of a step."""
@@ -159,16 +161,17 @@ class _Strand:
 
 
 def emit_core(site: Site, strands: Sequence[Strand], emission_of: Sequence[Emission], where: Order) -> None:
-    """Emits all steps of a core: first what can begin first, of equals the strand that is ahead.
+    """Emits all steps of a core: first what can begin first, of equals the strand that is behind.
 
-    So strands part: one does its products while the vector unit works for the other. What a strand reads of others is emitted
-    before it goes on.
+    So strands part: one does its products while the vector unit works for the other. One strand's attention takes turns with
+    another's products, piece by piece. What a strand reads of others is emitted before it goes on.
     """
     steps = site.lowered.steps
     running = [_Strand(one, steps, emission_of, where) for one in strands]
     for one in running:
         one.plan()
     passed = -1
+    last: _Strand | None = None
     while any(one.finished < len(steps) for one in running):
         least = min(one.finished for one in running)
         able = [
@@ -177,9 +180,15 @@ def emit_core(site: Site, strands: Sequence[Strand], emission_of: Sequence[Emiss
             if one.finished < len(steps) and (one.running is not None or where.after[one.finished] < least)
         ]
         chosen = min(able, key=lambda one: (one.start, one.finished))
+        heads = [one for one in able if one.at_attention]
+        products = [one for one in able if one.engine == "matmul" and one.ready <= site.free["vector"]]
+        site.taking_turns = bool(heads and products)
+        if site.taking_turns and (last in heads or last in products):
+            chosen = products[0] if last in heads else heads[0]
         number = chosen.finished
         if site.core.cores > 1 and chosen.running is None and where.after[number] >= 0 and number > passed:
             site.step = number
             site.add(barrier())
             passed = number
         chosen.resume()
+        last = chosen

@@ -89,7 +89,8 @@ class Site:
         self.step_of: list[int] = []
         self.step = -1
         self.kernels: list[Kernel] = []
-        self.last_bank = 1
+        # The accumulator bank that was filled last; whether one strand's products come between another's heads of an attention.
+        self.last_bank, self.taking_turns = 1, False
         self._offsets: dict[tuple[Uop, ...], int] = {}
         self._resident: list[_Resident] = []
         self._next_slot = 0
@@ -275,6 +276,8 @@ class Strand:
         self.stationary = Stationary(Arena("stationary operands", *own.stationary), self._load_chunk, few_rows)
         if few_rows:
             site.prefetch = lambda: self.stationary.ahead(1)
+        # The accumulator bank that its step has filled last; -1: none yet.
+        self.bank = -1
         # Its rows of both accumulator banks.
         self.accumulator_rows = accumulator_rows
 
@@ -286,9 +289,16 @@ class Strand:
         return range(count * self.number // self.parts, count * (self.number + 1) // self.parts)
 
     def next_bank(self) -> int:
-        """The accumulator bank that was not asked for last: while one is drained the array fills the other."""
-        self.site.last_bank = 1 - self.site.last_bank
-        return self.site.last_bank
+        """The accumulator bank to fill next: the other one than before, while the vector unit drains that.
+
+        A step that begins beside another strand's attention fills the bank that does: both then take turns.
+        """
+        if self.bank < 0:
+            self.bank = self.site.last_bank if self.site.taking_turns else 1 - self.site.last_bank
+        else:
+            self.bank = 1 - self.bank
+        self.site.last_bank = self.bank
+        return self.bank
 
     def idle(self) -> bool:
         """Whether all buffers have been given back."""

@@ -82,7 +82,6 @@ class _Core:
         self.checker = checker
         self.dram = _Image(program.image(), checker.dram.size)
         self.state = State(core, self.dram, values=False)  # type: ignore[arg-type]
-        self.regions = [(r, r.address + (arguments.get(r.register, 0) if r.register else 0)) for r in program.regions]
         self.shadows = {
             "scratchpad": Shadow(core.scratchpad_bytes),
             "accumulator0": Shadow(core.accumulator_rows),
@@ -203,10 +202,9 @@ class _Core:
             return
         # Only the run knows the indices: any row of the array in which the first lies.
         base = fields["dram"]
-        spans = [(at, at + r.bytes) for r, at in self.regions] + [(s.address, s.end) for s in self.program.data]
-        span = next((s for s in spans if s[0] <= base < s[1]), None)
+        span = next((s for s in self.checker.spans if s[0] <= base < s[1]), None)
         if span is None:
-            raise IsaError(f"{step} gathers from {base:#x}, where no region and no data of the program lies")
+            raise IsaError(f"{step} gathers from {base:#x}, where no region and no data of a program lies")
         self.touch(step, Access("dram", span[0], span[1] - span[0]))
 
     # Instruction memory --------------------------------------------------------------------------------------------------
@@ -243,12 +241,16 @@ class _Checker:
     ) -> None:
         self.epoch = 0
         self.dram = Shadow(size)
+        # Arrays of all programs: first address and the one behind.
+        self.spans: list[tuple[int, int]] = []
         for program, given in zip(programs, arguments, strict=True):
             for part in program.image():
                 self.dram.define(part.address, part.end)
+            self.spans += [(part.address, part.end) for part in program.data]
             for region in program.regions:
+                start = region.address + (given.get(region.register, 0) if region.register else 0)
+                self.spans.append((start, start + region.bytes))
                 if region.kind in ("input", "state"):
-                    start = region.address + (given.get(region.register, 0) if region.register else 0)
                     if start + region.bytes > size:
                         raise IsaError(f"region {region.name} lies at {start:#x}, beyond the {size} bytes of DRAM")
                     self.dram.define(start, start + region.bytes)
