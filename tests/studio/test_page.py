@@ -257,3 +257,25 @@ def test_a_blank_chip_and_the_laws_of_its_space(visit, studio) -> None:
     page.wait_for_function("b => !document.getElementById('view').innerText.includes(b.split('mm2')[0] + 'mm2')", arg=before)
     page.evaluate(MOVE, ["s-cores", 1.0])
     page.wait_for_selector("text=a reticle holds")
+
+
+def test_a_report_opens_from_disk_with_the_network_off(visit, studio, browser, tmp_path: Path) -> None:
+    page = visit.page
+    open_chip(page, studio.url, "?changes.cores=100&limits.tpot_s=0.02")
+    shown = figure(page, "Time per output token")
+    with page.expect_download() as waited:
+        page.get_by_role("link", name="Report").click()
+    file = tmp_path / "report.html"
+    waited.value.save_as(file)
+    assert file.stat().st_size < 2e6
+    context = browser.new_context(offline=True)
+    opened, complaints, asked = context.new_page(), [], []
+    opened.on("console", lambda m: complaints.append(m.text))
+    opened.on("request", lambda r: asked.append(r.url))
+    opened.goto(file.as_uri())
+    data = opened.locator("data[data-key=time_per_output_token_s]").first
+    assert data.inner_text().replace(" ", "") == shown.replace(" ", "")
+    assert opened.locator("svg.picture").count() == 7
+    assert asked == [file.as_uri()]
+    assert not complaints
+    context.close()

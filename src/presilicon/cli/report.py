@@ -15,29 +15,33 @@ if TYPE_CHECKING:
 
 
 @click.command(name="report", short_help="Results in a folder as one HTML file, and as PDF.")
-@click.argument("folder", type=click.Path(), metavar="DIR")
+@click.argument("results", type=click.Path(), metavar="DIR")
 @click.option("-o", "--output", type=click.Path(), metavar="FILE.html", help="The file.  [default: DIR/report.html]")
 @click.option("--pdf", is_flag=True, help="Write a PDF beside it; needs chromium or Chrome.")
 @click.option("--pictures", type=click.Path(), metavar="OUT", help="Write each picture as an SVG file to a folder.")
 @click.option("--png", is_flag=True, help="With --pictures: PNG files too; needs chromium or Chrome.")
 @as_json
-def report(folder: str, output: str | None, pdf: bool, pictures: str | None, png: bool, as_json: bool) -> None:
-    """Write what `design` or `replay` left in DIR as one HTML file: summary, figures, pictures, sources, command.
+def report(results: str, output: str | None, pdf: bool, pictures: str | None, png: bool, as_json: bool) -> None:
+    """Write results as one HTML file: summary, figures, pictures, sources, command.
 
     \b
     presilicon replay llama-3.1-8b --chip h100 --rate 4 -o out
     presilicon report out
     presilicon report out --pdf --pictures pictures
+    presilicon report rows.csv                    what `validate --rows rows.csv` wrote
+    presilicon report trace.json                  what `run --trace trace.json` wrote
 
-    The file holds all it needs: it opens with no network, and its figures are those of the JSON in DIR.
+    DIR is a folder of `design -o` or `replay -o`, or one of the files above. The report holds all it needs: it opens with
+    no network, and its figures are those of the JSON in DIR.
     """
     from presilicon.files import write_folder, write_whole
     from presilicon.view.document import html, pictures_of
 
     if png and not pictures:
         raise click.UsageError("--png goes with --pictures")
-    document = document_of(Path(folder))
-    target = Path(output or Path(folder) / "report.html")
+    given = Path(results)
+    document = document_of(given)
+    target = Path(output) if output else given / "report.html" if given.is_dir() else given.with_suffix(".html")
     write_whole(target, html(document))
     written = [str(target)]
     if pdf:
@@ -67,6 +71,8 @@ def document_of(folder: Path) -> Document:
     """The report of what a folder holds; InputError where that is nothing known."""
     from presilicon.errors import InputError
 
+    if folder.is_file():
+        return _file(folder)
     readers = {"design.json": _design, "report.json": _replay}
     for name, read in readers.items():
         if (folder / name).is_file():
@@ -75,6 +81,16 @@ def document_of(folder: Path) -> Document:
     if not folder.is_dir():
         raise InputError("there is no such folder", where=str(folder), hint=hint)
     raise InputError("it holds no results", where=str(folder), hint=hint)
+
+
+def _file(path: Path) -> Document:
+    if path.suffix == ".csv":
+        from presilicon.view.validation_report import read_rows
+
+        return read_rows(path, made_by=_made_by())
+    from presilicon.view.trace_report import read_trace_events
+
+    return read_trace_events(path, made_by=_made_by())
 
 
 def _replay(folder: Path) -> Document:

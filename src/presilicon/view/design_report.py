@@ -36,8 +36,8 @@ KEY_FIGURES = (
 )
 UNITS = (
     ("bytes_per_s", "B/s"), ("_per_s", "/s"), ("_bytes", "B"), ("_hz", "Hz"), ("_mm2", "mm2"), ("_usd", "USD"), ("usd", "USD"),
-    ("_w", "W"), ("_s", "s"), ("_j", "J"), ("j_per_token", "J"), ("usd_per_million_tokens", "USD"), ("_share", "%"), ("yield", "%"),
-    ("_years", "years"),
+    ("_w", "W"), ("_s", "s"), ("_j", "J"), ("j_per_token", "J"), ("usd_per_million_tokens", "USD"), ("_share", "%"),
+    ("yield", "%"), ("_years", "years"),
 )  # fmt: skip
 """The unit that the end of a key stands for."""
 FRONT_ROWS = 12
@@ -80,16 +80,13 @@ def design_document(found: Mapping[str, Any], *, made_by: str) -> Document:
         sections=[section for section in whole if section.parts],
         command=str(found.get("command", "")),
         made_by=made_by,
-        sources=[
-            (
-                str(s.get("what", s.get("name", ""))),
-                str(s.get("document", "")),
-                str(s.get("date", "")),
-                str(s.get("confidence", "")),
-            )
-            for s in found.get("sources", [])
-        ],
+        sources=[_source(s) for s in found.get("sources", [])],
     )
+
+
+def _source(one: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    what = str(one.get("what", one.get("name", "")))
+    return what, str(one.get("document", "")), str(one.get("date", "")), str(one.get("confidence", ""))
 
 
 def _summary(found: Mapping[str, Any]) -> list[str]:
@@ -101,8 +98,9 @@ def _summary(found: Mapping[str, Any]) -> list[str]:
 
     made_of = ", ".join(f"{name.replace('_', ' ')} {_plain(value)}" for name, value in list(fields.items())[:6])
     rate = f", {found['designs_per_s']:,.0f} a second" if found.get("designs_per_s") else ""
+    evaluated, front = found["designs_evaluated"], len(found["pareto"])
     return [
-        f"{found['designs_evaluated']:,} designs evaluated{rate}; {len(found['pareto']):,} that no other beats in every figure.",
+        f"{evaluated:,} designs evaluated{rate}; {front:,} that no other beats in every figure.",
         f"Chosen: {chosen['name']}, {made_of}.",
         f"{told('tokens_per_s', '')} tokens a second on {told('tdp_w', 'W')} and {told('area_mm2', 'mm2')}.",
         f"{told('usd_per_million_tokens', 'USD')} and {told('energy_j_per_token', 'J')} for a million tokens and for one; "

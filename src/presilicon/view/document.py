@@ -32,7 +32,7 @@ class Section:
 
     title: str
     lead: str = ""
-    parts: Sequence[Picture | Markup] = ()
+    parts: Sequence[Picture | Zoomable | Markup] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +96,30 @@ def folded(title: str, part: Markup) -> Markup:
     return tag("details", tag("summary", title), part)
 
 
+ZOOMS = (1, 4, 16, 64)
+
+
+@dataclass(frozen=True, slots=True)
+class Zoomable:
+    """A wide picture that can be drawn larger, several times over, and scrolled: without a script."""
+
+    picture: Picture
+
+    def figure(self) -> Markup:
+        """The figure: one of ``ZOOMS`` is chosen above the drawing."""
+        steps = []
+        for times in ZOOMS:
+            name = f"zoom-{times}"
+            steps.append(tag("input", type="radio", name="zoom", id=name, checked=times == 1))
+            steps.append(tag("label", f"{times} x", for_=name))
+        return tag("div", *steps, self.picture.figure(), class_="zoomable")
+
+
+def zoomable(picture: Picture) -> Zoomable:
+    """``picture`` with steps to enlarge it."""
+    return Zoomable(picture)
+
+
 def _cell(value: Any) -> Markup:
     return value if isinstance(value, Markup) else join(str(value))
 
@@ -113,7 +137,7 @@ def html(document: Document) -> str:
             tag("section", tag("h2", "Recommendation"), *(tag("p", line) for line in document.verdict), class_="verdict")
         )
     for one in document.sections:
-        made = [part.figure() if isinstance(part, Picture) else part for part in one.parts]
+        made = [part if isinstance(part, Markup) else part.figure() for part in one.parts]
         lead = tag("p", one.lead, class_="lead") if one.lead else None
         parts.append(tag("section", tag("h2", one.title), lead, *made))
     if document.notes:
@@ -141,6 +165,8 @@ def pictures_of(document: Document) -> dict[str, Picture]:
     found: dict[str, Picture] = {}
     for section in document.sections:
         for part in section.parts:
+            if isinstance(part, Zoomable):
+                part = part.picture
             if isinstance(part, Picture):
                 words = "-".join("".join(c if c.isalnum() else " " for c in part.title.lower()).split())
                 found[words if words not in found else f"{words}-{len(found)}"] = part
@@ -163,6 +189,12 @@ section > * { min-width: 0; margin: 0; }
 .kicker { color: var(--muted); margin-bottom: 4px; }
 .summary { margin: 0; padding-left: 22px; display: grid; gap: 4px; font-size: 15px; max-width: 76ch; }
 .summary li::marker { color: var(--muted); }
+.zoomable > label { margin-right: 14px; }
+.zoomable figure { margin-top: 8px; }
+.zoomable svg.picture { min-width: 100%; height: auto; }
+#zoom-4:checked ~ figure svg { width: 400%; max-width: none; }
+#zoom-16:checked ~ figure svg { width: 1600%; max-width: none; }
+#zoom-64:checked ~ figure svg { width: 6400%; max-width: none; }
 .verdict { border-top: 0; border-left: 3px solid var(--accent); padding: 4px 0 4px 18px; font-size: 15px; max-width: 80ch; }
 figure .picture { max-width: 100%; width: auto; margin: 0 auto; }
 .lead { color: var(--muted); max-width: 76ch; }

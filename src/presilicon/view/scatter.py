@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -13,6 +13,7 @@ from presilicon.view.scale import Axis
 
 SHAPES = ("circle", "square", "triangle", "diamond")
 MOST_SORTS = 8
+MOST_DRAWN = 1500
 WITHIN = 0.25
 """Relative error of the band around exact predictions."""
 
@@ -32,7 +33,7 @@ class Design:
     """One design: a name and its figures by key."""
 
     name: str
-    figures: dict[str, float]
+    figures: Mapping[str, float]
 
 
 def pareto(
@@ -127,8 +128,13 @@ class Comparison:
 def published(
     title: str, rows: Sequence[Comparison], unit: str, *, source: str, named: int = 8, width: float = 720.0
 ) -> Picture:
-    """Predicted over published, one colour and shape a chip; the band holds errors up to 25 %."""
+    """Predicted over published, one colour and shape a chip; the band holds errors up to 25 %.
+
+    Of very many rows, ``MOST_DRAWN`` are drawn, evenly taken; the figures are those of all.
+    """
     kept = [r for r in rows if r.published > 0 and r.predicted > 0]
+    step = -(-len(kept) // MOST_DRAWN)
+    drawn = kept[::step] if step > 1 else kept
     chips = sorted({r.chip for r in kept}, key=lambda c: -sum(r.chip == c for r in kept))
     values = [v for r in kept for v in (r.published, r.predicted)]
     across = Axis.around("published", unit, values, log=True)
@@ -140,12 +146,13 @@ def published(
     shown = chips[: MOST_SORTS - 1] if len(chips) > MOST_SORTS else chips
     radius = 5.0 if len(kept) < 100 else 3.0 if len(kept) < 1000 else 2.0
     for index, chip in enumerate(shown):
-        dots = [Dot(r.published, r.predicted, _told(r, unit), radius) for r in kept if r.chip == chip]
+        dots = [Dot(r.published, r.predicted, _told(r, unit), radius) for r in drawn if r.chip == chip]
         layers.append(Dots(dots, chip, index % MOST_SORTS, SHAPES[index % len(SHAPES)], len(kept) > 1000))
-    if rest := [r for r in kept if r.chip not in shown]:
+    if rest := [r for r in drawn if r.chip not in shown]:
         layers.append(
             Dots([Dot(r.published, r.predicted, _told(r, unit), radius) for r in rest], f"{len(chips) - len(shown)} others", 7)
         )
+    part = f", {len(drawn):,} of them drawn" if step > 1 else ""
     errors = [abs(r.predicted / r.published - 1.0) for r in kept]
     worst = sorted(kept, key=lambda r: -abs(r.predicted / r.published - 1.0))[:named]
     return plot(
@@ -153,7 +160,7 @@ def published(
         across,
         up,
         layers,
-        summary=f"{len(kept):,} rows of {len(chips)} chips; median error {percent(median(errors)) if errors else '-'}, "
+        summary=f"{len(kept):,} rows of {len(chips)} chips{part}; median error {percent(median(errors)) if errors else '-'}, "
         f"{percent(sum(e <= WITHIN for e in errors) / len(errors) if errors else None)} of them within 25 %.",
         source=source,
         width=width,

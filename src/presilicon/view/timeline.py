@@ -45,23 +45,32 @@ def timeline(
         for unit in units:
             own = [s for s in spans if s.unit == unit and s.end > start and s.start < end]
             parts.append(text(0.0, y + 12.0, unit, class_="muted"))
-            parts.append(tag("rect", x=left, y=y, width=width - left, height=TRACK_PX, class_="wash"))
             parts.append(_track(own, axis, left, width, y, names))
-            busy = sum(min(s.end, end) - max(s.start, start) for s in own)
+            busy = _busy(own, start, end)
             rows.append((level, unit, str(len(own)), f"{busy:,}", f"{100.0 * busy / max(end - start, 1):.1f} %"))
             y += TRACK_PX + GAP_PX
         y += 6.0
+    grid: list[Markup] = []
     for value, words in axis.ticks(8):
         x = left + axis.share(value) * (width - left)
-        parts.append(tag("line", x1=x, x2=x, y1=4.0, y2=y, class_="grid"))
-        parts.append(text(x, y + 14.0, words, anchor="middle" if x < width - 20.0 else "end", class_="muted"))
+        grid.append(tag("line", x1=x, x2=x, y1=4.0, y2=y, class_="grid"))
+        grid.append(text(x, y + 14.0, words, anchor="middle" if x < width - 20.0 else "end", class_="muted"))
     told = ", ".join(f"{level} {max(s.end for s in spans):,} cycles" for level, spans in levels.items() if spans)
     return Picture(
-        title=title, body=join(*parts), width=width, height=y + 22.0,
+        title=title, body=join(*grid, *parts), width=width, height=y + 22.0,
         summary=f"{told}. Each block is an instruction from issue to done; shades tell kinds of instructions apart.",
         source=source,
         columns=("level", "unit", "instructions", "busy cycles", "of the time"), rows=tuple(rows),
     )  # fmt: skip
+
+
+def _busy(spans: Sequence[Span], start: int, end: int) -> int:
+    """Cycles of a window in which at least one of the spans lasts; several may last at once."""
+    total, until = 0, start
+    for span in sorted(spans, key=lambda s: s.start):
+        total += max(0, min(span.end, end) - max(span.start, until))
+        until = max(until, min(span.end, end))
+    return total
 
 
 def _track(spans: Sequence[Span], axis: Axis, left: float, width: float, y: float, names: Mapping[str, int]) -> Markup:
