@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -130,14 +129,16 @@ FOUND: dict[str, Any] = {
     "chosen": {
         "name": "<script>alert(1)</script>", "fields": {"node": "n5", "cores": 8, "stacks": 2, "scratchpad_bytes": 1e6,
                                                         "shared_sram_bytes": 3e7, "batch": 8},
-        "figures": {"usd_per_million_tokens": 0.1, "energy_j_per_token": 0.2, "time_per_output_token_s": 0.01, "area_mm2": 500.0,
+        "figures": {"usd_per_million_tokens": 0.1, "energy_j_per_token": 0.2, "time_per_output_token_s": 0.01,
+                    "area_mm2": 500.0,
                     "tdp_w": 300.0, "unit_usd": 2000.0, "tokens_per_s": 4321.0},
         "area": {"matrix": 200.0, "vector": 20.0, "sram": 60.0, "memory": 50.0, "link": 20.0, "host": 5.0, "uncore": 145.0},
         "price": {"die_usd": 300.0, "package_usd": 500.0, "memory_usd": 900.0},
     },
     "pareto": [
         {"name": f"d{i}", "fields": {"batch": 2**i},
-         "figures": {"usd_per_million_tokens": 0.1 + 0.1 * i, "energy_j_per_token": 0.3 - 0.02 * i, "time_per_output_token_s": 0.02,
+         "figures": {"usd_per_million_tokens": 0.1 + 0.1 * i, "energy_j_per_token": 0.3 - 0.02 * i,
+                     "time_per_output_token_s": 0.02,
                      "area_mm2": 400.0, "tdp_w": 200.0, "unit_usd": 1500.0, "tokens_per_s": 100.0}}
         for i in range(5)
     ],
@@ -174,10 +175,10 @@ def test_rows_of_a_validation(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def trace(tmp_path: Path) -> Iterator[Path]:
+def trace(tmp_path: Path) -> Path:
     path = tmp_path / "trace.json"
     assert main(["check", "gemm:16x32x16", "--chip", "core-4x4", "--no-rtl", "--trace", str(path)]) == 0
-    yield path
+    return path
 
 
 def test_a_trace_of_the_simulator(trace: Path, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def read_trace_events(path: Path, *, made_by: str) -> Document:
         subtitle=f"presilicon trace: {path.name}",
         summary=(
             "; ".join(f"{level} took {n:,} cycles" for level, n in cycles.items()) + ".",
-            f"{sum(len(spans) for spans in levels.values()):,} instructions in {len(levels)} run{'s' if len(levels) > 1 else ''}.",
+            f"{sum(map(len, levels.values())):,} instructions in {len(levels)} run{'s' if len(levels) > 1 else ''}.",
             f"Busiest: {busiest[1]} ({busiest[0]}), at work {busiest[4]} of the time.",
             "All levels took the same number of cycles." if agree else f"Most instructions: {most}.",
             "A block is an instruction from issue to done; a pointer on it reads which.",

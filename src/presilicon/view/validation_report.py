@@ -15,7 +15,8 @@ from presilicon.view.scatter import Comparison, published
 UNITS = {"gemm": "s", "attention": "s", "collective": "s", "serving": "s", "power": "J"}
 WHAT = {
     "gemm": "linear operators, latency", "attention": "attention, latency", "collective": "collectives, latency",
-    "serving": "serving, time per output token", "power": "linear operators, energy", "mlperf": "MLPerf Inference, closed division",
+    "serving": "serving, time per output token", "power": "linear operators, energy",
+    "mlperf": "MLPerf Inference, closed division",
     "points": "single points from papers and vendors",
 }  # fmt: skip
 COLUMNS = ("table", "chip", "measured", "predicted", "held_back", "skipped")
