@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from math import ceil
 
 from presilicon.compiler.emission import Emission
+from presilicon.compiler.emit_elements import are_alike, emit_elements
 from presilicon.compiler.kernels import CompiledKernel
 from presilicon.compiler.memory import Arena
 from presilicon.compiler.parameters import dtypes
@@ -149,7 +150,9 @@ class RowsEmission:
 
 def emit_rows(strand: Strand, step: Rows) -> Iterator[None]:
     """The instructions of a strand's rows of a step."""
-    if len(strand.rows(shape_of(strand, step)[0])):
+    if are_alike(strand.site, step):
+        yield from emit_elements(strand, step)
+    elif len(strand.rows(shape_of(strand, step)[0])):
         yield from RowsEmission(strand, step).run()
 
 
