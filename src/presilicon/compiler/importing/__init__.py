@@ -11,9 +11,11 @@ from typing import Any
 
 from presilicon.compiler.importing.attention import joined
 from presilicon.compiler.importing.convolutions import folded
+from presilicon.compiler.importing.fused import written_out
 from presilicon.compiler.importing.graph import FloatGraph, Node
 from presilicon.compiler.importing.normal import normalised
 from presilicon.compiler.importing.read import graph_of, read_model
+from presilicon.compiler.importing.recurrent import unrolled
 from presilicon.compiler.importing.rewrite import rewritten
 from presilicon.frontend.onnx_inputs import NAMELESS
 
@@ -46,8 +48,11 @@ class Source:
         return cls(read_model(Path(path)), Path(path).stem, str(path))
 
     def raw(self, dims: Mapping[str, int] | None = None) -> FloatGraph:
-        """The graph as it is, with the sizes in ``dims``; ModelError as ``graph_of``."""
-        return graph_of(self.model, self.name, dims, self.where)
+        """The graph as it is (operators that hold a whole layer written out), with the sizes in ``dims``.
+
+        ModelError as ``graph_of``.
+        """
+        return written_out(graph_of(self.model, self.name, dims, self.where))
 
     def imported(self, dims: Mapping[str, int] | None = None) -> Imported:
         """The graph as it is and in canonical operators."""
@@ -86,6 +91,7 @@ def _canonical(raw: FloatGraph) -> Imported:
     graph, reasons = raw, dict[str, str]()
     for title, change in (
         ("normal form", normalised),
+        ("recurrent layers", unrolled),
         ("operators from their patterns", rewritten),
         ("attention", lambda graph: joined(raw, graph, reasons)),
         ("convolutions", folded),

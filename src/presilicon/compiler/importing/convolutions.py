@@ -7,11 +7,14 @@ and ``count_padding``.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from presilicon.compiler.importing.graph import Array, FloatGraph, Node
+from presilicon.errors import ModelError, nearest
 
 _POOLS = ("MaxPool", "AveragePool")
 
@@ -108,6 +111,24 @@ def _pool(graph: FloatGraph, node: Node) -> Node | None:
         return None
     attributes |= {"padding": (top, left, *more), "count_padding": count}
     return Node(node.name, node.op, node.inputs, node.outputs, attributes, "", node.sources)
+
+
+def fine(graph: FloatGraph, names: Collection[str]) -> FloatGraph:
+    """The graph with the attribute ``fine`` on the convolutions of these names, in the file or behind its last slash.
+
+    Their images are taken in two terms of int8. ModelError where a name is none of a convolution.
+    """
+    left, nodes = set(names), []
+    for node in graph.nodes:
+        own = {name for source in (node.name, *node.sources) for name in (source, source.rsplit("/", 1)[-1])}
+        found = own & set(names) if node.op == "Conv" and "groups" in node.attributes else set()
+        left -= found
+        nodes.append(replace(node, attributes={**node.attributes, "fine": True}) if found else node)
+    if left:
+        known = [node.name.rsplit("/", 1)[-1] for node in graph.nodes if node.op == "Conv"]
+        hint = nearest(min(left), known) or ("one of " + ", ".join(known[:8]) if known else "it has none")
+        raise ModelError(f"no convolution is called {min(left)}", where=graph.name, hint=hint)
+    return graph.rewritten(nodes)
 
 
 # Folding ----------------------------------------------------------------------------------------------------------------

@@ -49,6 +49,7 @@ class FloatGraph:
     ``types`` holds every value, constants too. ``steps``: for a constant that the file keeps quantised, the step between
     two of its levels at each element (an array of its shape). ``given``: scale and int8 zero point of a value that the file
     quantises. ``versions``: operator set by domain. ``all_nodes``: name and operator of the file's nodes, the folded ones too.
+    ``bounds``: of a value that the file does not have, the one whose range it has, or the range.
     """
 
     name: str
@@ -61,6 +62,7 @@ class FloatGraph:
     steps: Mapping[str, Array] = field(default_factory=dict)
     given: Mapping[str, tuple[float, int]] = field(default_factory=dict)
     all_nodes: tuple[tuple[str, str], ...] = ()
+    bounds: Mapping[str, str | tuple[float, float]] = field(default_factory=dict)
 
     # Look-ups ---------------------------------------------------------------------------------------------------------
 

@@ -180,13 +180,10 @@ def _skip_norm(w: _Writer, node: Node) -> bool:
 
 
 def _gelu(w: _Writer, node: Node) -> bool:
-    """Gelu of both domains: ``approximate`` is none or tanh; a bias is added before."""
-    x = node.inputs[0]
-    if len(node.inputs) > 1 and node.inputs[1]:
-        x = w.put(node, "Add", node.inputs[:2], w.value(f"{node.outputs[0]}.biased", w.graph.shape(node.outputs[0])))
+    """Gelu of both domains: ``approximate`` is none or tanh."""
     text = node.attributes.get("approximate", b"none")
     kind = "tanh" if node.op == "FastGelu" else text.decode() if isinstance(text, bytes) else text
-    w.put(node, "Gelu", (x,), approximate=kind)
+    w.put(node, "Gelu", node.inputs[:1], approximate=kind)
     return True
 
 
@@ -300,7 +297,7 @@ _RULES: Mapping[tuple[str, str], Callable[[_Writer, Node], bool]] = {
     **{("", op): _layer_norm for op in ("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization")},
     ("com.microsoft", "SimplifiedLayerNormalization"): _layer_norm,
     **{("com.microsoft", op): _skip_norm for op in ("SkipLayerNormalization", "SkipSimplifiedLayerNormalization")},
-    **{("com.microsoft", op): _gelu for op in ("Gelu", "FastGelu", "BiasGelu")},
+    **{("com.microsoft", op): _gelu for op in ("Gelu", "FastGelu")},
     ("", "Add"): _commutes,
     ("", "Mul"): _cube,
     ("", "Gelu"): _gelu,
