@@ -12,6 +12,7 @@ import numpy as np
 from presilicon.compiler.calibrate import Data, Method, Ranges, calibrated, random_samples
 from presilicon.compiler.compiled import HostPart
 from presilicon.compiler.importing import Imported, Source
+from presilicon.compiler.importing.convolutions import fine as finer
 from presilicon.compiler.importing.graph import BOOL, FLOAT, INT32, INT64, Array, FloatGraph
 from presilicon.compiler.lowering.builder import Builder, RefusedError
 from presilicon.compiler.lowering.functions import curve
@@ -81,16 +82,17 @@ def lower(
     group: int = 64,
     method: Method = "range",
     host_fallback: bool = False,
+    fine: Sequence[str] = (),
 ) -> LoweredModel:
     """The steps of a model that was read.
 
     ``dims`` sets open sizes and one-element inputs; ``calibration`` holds samples by input, along the first axis; without it
     ranges come from random inputs, which the report says. int4 weights have groups of ``group`` rows. ModelError where the
     file or data cannot be used, or nodes are refused: all of them, each with its reason. With ``host_fallback`` these run on
-    the host, between parts of the chip.
+    the host, between parts of the chip. Convolutions named in ``fine`` take their images in two terms of int8.
     """
     imported = source.imported(dims)
-    graph = merged(imported.graph)
+    graph = finer(merged(imported.graph), fine)
     roles = _roles(graph)
     ranges, how = _ranges(source, imported, graph, dims or {}, calibration, method)
     arguments = {argument: _largest(graph, name, argument) for name, argument in roles.items()}
@@ -216,13 +218,19 @@ def _ranges(
     method: Method,
 ) -> tuple[Ranges, str]:
     """The ranges, and where they are from."""
-    wanted = _wanted(graph)
+    bounds = graph.bounds
+    wanted = [of if isinstance(of := bounds.get(name, name), str) else "" for name in _wanted(graph)]
     if calibration is None:
         samples = random_samples(imported.raw)
-        return calibrated(imported.raw, wanted, samples, "range"), f"{len(samples)} random inputs"
-    data = Data(calibration)
-    raw = source.raw(source.sizes_of(calibration, dims))
-    return calibrated(raw, wanted, data.samples(raw), method), f"{data.count} samples, {method}"
+        found = calibrated(imported.raw, wanted, samples, "range")
+        how = f"{len(samples)} random inputs"
+    else:
+        data = Data(calibration)
+        raw = source.raw(source.sizes_of(calibration, dims))
+        found = calibrated(raw, wanted, data.samples(raw), method)
+        how = f"{data.count} samples, {method}"
+    known = {name: found.get(of) if isinstance(of, str) else of for name, of in bounds.items()}
+    return {**found, **{name: ends for name, ends in known.items() if ends is not None}}, how
 
 
 # Inputs and outputs ---------------------------------------------------------------------------------------------------
