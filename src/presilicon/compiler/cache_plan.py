@@ -50,20 +50,25 @@ class Room:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panel:
-    """Query rows of ``tokens`` tokens from ``token`` on and of the KV heads from ``group`` on."""
+    """Query rows of ``tokens`` tokens from ``token`` on, of query heads from ``head`` on, KV heads from ``group`` on."""
 
     token: int
     tokens: int
     group: int
+    head: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CachePlan:
-    """The cut: panels of ``tokens`` x ``groups``, chunks of ``chunk`` keys, ``buffers`` of them in a ring."""
+    """The cut: panels of ``tokens`` tokens and ``groups`` KV heads with ``share`` query heads each; chunks of ``chunk`` keys.
+
+    ``buffers`` chunks lie in a ring. With several groups a panel has all query heads of each.
+    """
 
     sizes: Sizes
     tokens: int
     groups: int
+    share: int
     chunk: int
     buffers: int
 
@@ -99,9 +104,14 @@ class CachePlan:
         overrun = max(-self.sizes.dim % core.rows, -self.chunk % core.rows * self.pitch(core))
         return self.buffers * self.buffer_bytes(core) + overrun
 
+    @property
+    def heads(self) -> int:
+        """Query heads of a panel."""
+        return self.groups * self.share
+
     def q_bytes(self, tokens: int) -> int:
         """Bytes of a panel's queries."""
-        return tokens * self.groups * self.sizes.share * self.sizes.dim
+        return tokens * self.heads * self.sizes.dim
 
     def p_bytes(self, tokens: int) -> int:
         """Bytes of a panel's probabilities."""
@@ -113,34 +123,44 @@ class CachePlan:
 
     def rows(self, tokens: int) -> int:
         """Rows of a panel of so many tokens."""
-        return self.groups * self.sizes.share * tokens
+        return self.heads * tokens
 
     def panels(self) -> Iterator[Panel]:
-        """All panels, the KV heads of a token's panel one after the other."""
+        """All panels, the heads of a token's panel one after the other."""
         for token in range(0, self.sizes.tokens, self.tokens):
-            for group in range(0, self.sizes.kv_heads, self.groups):
-                yield Panel(token=token, tokens=min(self.tokens, self.sizes.tokens - token), group=group)
+            for head in range(0, self.sizes.heads, self.heads):
+                tokens = min(self.tokens, self.sizes.tokens - token)
+                yield Panel(token=token, tokens=tokens, group=head // self.sizes.share, head=head)
 
 
 def plan_cache(core: Core, sizes: Sizes, room: Room) -> CachePlan:
     """The cut that streams the cache in least time; CapacityError where not even one row fits, with both numbers."""
     found: list[tuple[float, CachePlan]] = []
     target = min(CHUNK_BYTES, room.stationary // (4 * BUFFERS))
-    for groups in (g for g in range(1, sizes.kv_heads + 1) if sizes.kv_heads % g == 0):
+    for groups, share in _heads(sizes):
         row = groups * sizes.dim
-        chunk = core.cols * max(1, min(target // row // core.cols, ceil(sizes.keys / core.cols)))
-        made = _shrunk(core, CachePlan(sizes=sizes, tokens=1, groups=groups, chunk=chunk, buffers=BUFFERS), room)
+        # Chunks as even as whole blocks of columns allow, so that little is padded.
+        blocks = ceil(sizes.keys / core.cols)
+        chunk = core.cols * ceil(blocks / ceil(blocks / max(1, target // row // core.cols)))
+        plan = CachePlan(sizes=sizes, tokens=1, groups=groups, share=share, chunk=chunk, buffers=BUFFERS)
+        made = _shrunk(core, plan, room)
         tokens = min(sizes.tokens, _most_tokens(core, made, room)) if made else 0
         if not made or not tokens:
             continue
         # Panels as even as whole tokens allow. A pass costs the bus, short rows the memory's latency.
         tokens = ceil(sizes.tokens / ceil(sizes.tokens / tokens))
         rate = min(core.bus_bytes, core.outstanding * row / LATENCY_CYCLES)
-        passes = ceil(sizes.tokens / tokens) * sizes.kv_heads // groups
+        passes = ceil(sizes.tokens / tokens) * sizes.heads // made.heads
         found.append((passes * row / rate, replace(made, tokens=tokens)))
     if not found:
         raise _too_large(core, sizes, room)
     return min(found, key=lambda one: one[0])[1]
+
+
+def _heads(sizes: Sizes) -> Iterator[tuple[int, int]]:
+    """KV heads of a panel and query heads of each: whole groups, or a part of one."""
+    yield from ((groups, sizes.share) for groups in range(1, sizes.kv_heads + 1) if sizes.kv_heads % groups == 0)
+    yield from ((1, share) for share in range(1, sizes.share) if sizes.share % share == 0)
 
 
 def _shrunk(core: Core, made: CachePlan, room: Room) -> CachePlan | None:
@@ -157,25 +177,24 @@ def _shrunk(core: Core, made: CachePlan, room: Room) -> CachePlan | None:
 
 def _most_tokens(core: Core, made: CachePlan, room: Room) -> int:
     """Tokens of the largest panel; 0 where not one fits."""
-    heads = made.groups * made.sizes.share
     blocks = max(made.padded // core.cols, ceil(made.sizes.dim / core.cols))
     # Buffers begin at multiples of some bytes: a little is left for that.
     return min(
-        room.accumulator_rows // (heads * blocks),
+        room.accumulator_rows // (made.heads * blocks),
         (room.moving - 2 * SPARE_BYTES) // (made.q_bytes(1) + made.p_bytes(1)),
         (room.results - 2 * SPARE_BYTES) // (made.q_bytes(1) + made.inverse_bytes(core, 1)),
     )
 
 
 def _too_large(core: Core, sizes: Sizes, room: Room) -> CapacityError:
-    rows = sizes.share * ceil(sizes.keys / core.cols)
+    rows = ceil(sizes.keys / core.cols)
     if rows > room.accumulator_rows:
         return CapacityError(
-            f"scores of {sizes.share} heads and {sizes.keys} keys take {rows} accumulator rows of {room.accumulator_rows}",
+            f"the scores of a query and {sizes.keys} keys take {rows} accumulator rows of {room.accumulator_rows}",
             hint="a shorter cache, or a core with more accumulator rows",
         )
     return CapacityError(
         f"attention over {sizes.keys} keys of {sizes.dim} needs chunks of {core.cols} keys in {room.stationary} bytes and"
-        f" {sizes.share * sizes.keys} bytes of probabilities in {room.moving} bytes of the scratchpad",
+        f" {sizes.keys} bytes of probabilities in {room.moving} bytes of the scratchpad",
         hint="a shorter cache, or a core with a larger scratchpad",
     )

@@ -157,13 +157,12 @@ class _Attention:
         """Queries in, two passes over the cache, results out."""
         core, plan, sizes, step, r, site = self.core, self.plan, self.sizes, self.step, self.r, self.site
         moving, results = self.strand.moving, self.strand.results
-        head, heads, rows = panel.group * sizes.share, plan.groups * sizes.share, plan.rows(panel.tokens)
-        width, token = heads * sizes.dim, self.first + panel.token
+        rows, width, token = plan.rows(panel.tokens), plan.heads * sizes.dim, self.first + panel.token
         moved = range(token, token + panel.tokens)
         q, p = moving.take(plan.q_bytes(panel.tokens), "queries"), moving.take(plan.p_bytes(panel.tokens), "probabilities")
         out = results.take(plan.q_bytes(panel.tokens), "results of an attention")
         inverse = results.take(plan.inverse_bytes(core, panel.tokens), "reciprocals")
-        site.fetch(step.q, q, moved, step.q_column + head * sizes.dim, width)
+        site.fetch(step.q, q, moved, step.q_column + panel.head * sizes.dim, width)
         counts = [
             set_(r.first_valid, r.position, "add", token + 1),
             set_(r.valid, r.first_valid, "add", panel.tokens - 1),
@@ -221,7 +220,7 @@ class _Attention:
                     acc_step=rows,
                 )
             )
-        site.put(step.out, out, moved, head * sizes.dim, width)
+        site.put(step.out, out, moved, panel.head * sizes.dim, width)
         moving.free(q, p)
         results.free(out, inverse)
 
@@ -230,7 +229,7 @@ class _Attention:
         if panel.tokens == 1:
             yield 0, self.plan.rows(1), 0
             return
-        for head in range(self.plan.groups * self.sizes.share):
+        for head in range(self.plan.heads):
             yield head * panel.tokens, panel.tokens, 1
 
     # Loops ------------------------------------------------------------------------------------------------------------
@@ -305,12 +304,12 @@ class _Attention:
         core, plan, sizes, r = self.core, self.plan, self.sizes, self.r
         tiles = [
             matmul(
-                x=q + head * sizes.share * sizes.dim,
+                x=q + head * plan.share * sizes.dim,
                 w=reg(r.tile) + self.ring + head * sizes.dim,
-                acc=reg(r.acc) + self.strand.accumulator_rows.start + head * sizes.share * panel.tokens,
+                acc=reg(r.acc) + self.strand.accumulator_rows.start + head * plan.share * panel.tokens,
                 m0=panel.tokens,
-                x_stride0=plan.groups * sizes.share * sizes.dim,
-                m1=sizes.share,
+                x_stride0=plan.heads * sizes.dim,
+                m1=plan.share,
                 x_stride1=sizes.dim,
                 kb=ceil(sizes.dim / core.rows),
                 tail=(sizes.dim - 1) % core.rows + 1,
@@ -330,7 +329,7 @@ class _Attention:
     def mixed(self, panel: Panel, cache: _Cache, p: int, bank: int) -> Iterator[Instruction]:
         """All chunks of V: a column block of results after the other; the first chunk overwrites, the others add."""
         core, plan, sizes, r = self.core, self.plan, self.sizes, self.r
-        own = sizes.share * panel.tokens
+        own = plan.share * panel.tokens
 
         def turn(accumulate: int) -> list[Instruction]:
             # `rows` is free between two loads; `acc` counts the columns of probabilities here.
