@@ -149,6 +149,8 @@ class Builder:
         for node, place, _ in self.readers(base):
             if node.op in _MOVING and place == 0:
                 found["moving"] = None
+                if node.attributes.get("fine"):
+                    found["real"] = None
             elif node.op == "Attention" and place < 3:
                 found["stationary"] = None
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -10,11 +11,12 @@ import numpy as np
 from presilicon.compiler.importing.graph import Node
 from presilicon.compiler.lowering import rowwise_rules
 from presilicon.compiler.lowering.builder import Builder, Form, RefusedError
-from presilicon.compiler.lowering.pending import Maker
+from presilicon.compiler.lowering.pending import Maker, Pending
 from presilicon.compiler.lowering.products import dequantised
 from presilicon.compiler.lowering.quantise import eight_bits, least_scales
 from presilicon.compiler.lowering.views import View
-from presilicon.compiler.steps import Convolution, Move, Pool, Product, Tensor
+from presilicon.compiler.steps import Binding, Convolution, Move, Pool, Product, Rows, Tensor
+from presilicon.compiler.vectors import Constant, Loop, Output, Stream, Sum, VectorProgram, fused, plus, product
 
 
 def image_view(base: str, shape: tuple[int, ...]) -> View:
@@ -79,18 +81,52 @@ def convolution(b: Builder, node: Node) -> None:
         and not any(geometry["padding"])
         and b.sizes[base][1] == geometry["channels"]
     )
-    root: Maker
-    if pixels:
-        root = lambda own, program, streams, columns, outputs: Product(  # noqa: E731
-            name=own, program=program, streams=streams, columns=columns, outputs=outputs, x=x, weights=name
-        )
-    else:
-        more = {**geometry, "out_channels": count, "dilation": attributes["dilation"], "groups": attributes["groups"]}
-        root = lambda own, program, streams, columns, outputs: Convolution(  # noqa: E731
-            name=own, program=program, streams=streams, columns=columns, outputs=outputs, x=x, weights=name, **more
-        )
+    more = {**geometry, "out_channels": count, "dilation": attributes["dilation"], "groups": attributes["groups"]}
+
+    def root(x: str) -> Maker:
+        if pixels:
+            return partial(_product, {"x": x, "weights": name})
+        return partial(_convolution, {"x": x, "weights": name, **more})
+
     rows = int(np.prod((shape[0], *shape[2:])))
-    b.defined(node, replace(pending, rows=rows, root=root), image_view(node.outputs[0], shape))
+    if attributes.get("fine"):
+        rest, step = _rest(b, node, base)
+        scale = quantised.scale.astype(np.float64) * step
+        below = Pending(operand=Sum(), rows=rows, width=count, sources=node.sources, root=root(rest))
+        below, column = below.with_column(b.free(f"{node.outputs[0]}.rest.scale"), scale)
+        summed = f"{node.outputs[0]}.rest"
+        b.pending[summed], b.sizes[summed] = below.of(product(Sum(), column)), (rows, count)
+        stream = b.streamed(summed)
+        pending = pending.of(plus(pending.operand, stream.operand))
+        pending = replace(pending, streams=(*pending.streams, *stream.streams))
+    b.defined(node, replace(pending, rows=rows, root=root(x)), image_view(node.outputs[0], shape))
+
+
+def _product(given: dict[str, Any], name: str, program: Any, streams: Any, columns: Any, outputs: Any) -> Product:
+    return Product(name=name, program=program, streams=streams, columns=columns, outputs=outputs, **given)
+
+
+def _convolution(given: dict[str, Any], name: str, program: Any, streams: Any, columns: Any, outputs: Any) -> Convolution:
+    return Convolution(name=name, program=program, streams=streams, columns=columns, outputs=outputs, **given)
+
+
+# Levels of the second term of an image that is taken in two, for each level of the first.
+_FINER = 254
+
+
+def _rest(b: Builder, node: Node, base: str) -> tuple[str, float]:
+    """What the levels of an image leave of it, as int8 of levels ``_FINER`` times as fine; the tensor, and its level."""
+    name = f"{base}.rest"
+    levels, real = b.tensors[b.tensor(base, "moving")], b.tensor(base, "real")
+    step = levels.scale / _FINER
+    if name not in b.tensors:
+        exact = fused(Stream(real), Constant(1 / levels.scale), Stream(levels.name), negate_c=True)
+        value = fused(exact, Constant(_FINER), Constant(_FINER * levels.zero_point))
+        program = VectorProgram(phases=(Loop(outputs=((name, value),)),), outputs=(Output(name, "int8"),))
+        b.tensors[name] = Tensor(name, levels.rows, levels.columns, "int8", step)
+        streams = tuple(Binding(stream, stream) for stream in program.streams)
+        b.step(Rows(name=b.free_step(name), program=program, streams=streams, outputs=(Binding(name, name),)), node.sources)
+    return name, step
 
 
 def pool(b: Builder, node: Node) -> None:
