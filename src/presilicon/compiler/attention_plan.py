@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
+from presilicon.compiler.kernels import REACH
 from presilicon.compiler.site import Strand
 from presilicon.compiler.steps import Attention
 from presilicon.errors import CapacityError
@@ -32,6 +33,7 @@ class AttentionPlan:
 
     ``kv_group`` KV heads at a time. Their keys and values are on the chip whole, or (``streamed``, one KV head) pass in chunks
     of ``key_chunk`` and ``value_chunk`` for each query head and panel. ``stored``: scores go through the scratchpad as fp32.
+    ``counted``: the array sums the probabilities, as one more block of columns of V: all ones.
     """
 
     panels: tuple[Panel, ...]
@@ -42,6 +44,7 @@ class AttentionPlan:
     value_chunk: int
     key_bytes: int
     value_pitch: int
+    counted: bool
 
     def key_chunks(self, keys: int) -> list[range]:
         """Chunks of the keys that a panel sees."""
@@ -59,7 +62,9 @@ def plan_attention(strand: Strand, step: Attention) -> AttentionPlan:
     own = strand.rows(tensors[step.q].rows)
     wanted = min(GROUP, max(1, len(own)))
     rows, blocks = len(strand.accumulator_rows), ceil(keys / core.cols)
-    values = ceil(step.dim / core.cols)
+    # A kernel reads accumulators up to seven strips ahead: where the sums lie further off the vector unit adds up by itself.
+    counted = ceil(step.dim / core.cols) * core.chunks < REACH
+    values = ceil(step.dim / core.cols) + counted
     stored = rows // (blocks + values) < wanted
     most = rows // ((1 if stored else blocks) + values)
     wide = ceil(keys / core.lanes) * core.lanes
@@ -100,6 +105,7 @@ def plan_attention(strand: Strand, step: Attention) -> AttentionPlan:
         value_chunk=value_chunk,
         key_bytes=key,
         value_pitch=value,
+        counted=counted,
     )
 
 

@@ -17,6 +17,7 @@ from presilicon.compiler import (
     emit_rows,
 )
 from presilicon.compiler.emission import Emission
+from presilicon.compiler.emit_fused import fuse
 from presilicon.compiler.memory import Dram, banks, rounded
 from presilicon.compiler.schedule import allocate, emit_core, order
 from presilicon.compiler.site import Constants, Site, Strand
@@ -86,6 +87,7 @@ def emit(lowered: Lowered, core: Core, *, strands: int = 0) -> Emitted:
         ]
         sites.append(site)
         every.append(own)
+    emissions = fuse([strand for own in every for strand in own], emissions, where.after)
     for site, own in zip(sites, every, strict=True):
         emit_core(site, own, emissions, where)
     programs, steps = [], []

@@ -11,8 +11,11 @@ from functools import cache
 from math import ceil
 from typing import Any
 
+import numpy as np
+
 from presilicon.compiler.attention_plan import AttentionPlan, Panel, plan_attention
 from presilicon.compiler.emission import Emission
+from presilicon.compiler.kernels import CompiledKernel
 from presilicon.compiler.meaning import STEPS_A_UNIT, probability_table
 from presilicon.compiler.memory import Arena, Chunk, Hold
 from presilicon.compiler.site import Strand
@@ -33,25 +36,35 @@ from presilicon.compiler.vectors import (
     product,
     reciprocal,
 )
-from presilicon.isa import load, matmul, reg
+from presilicon.isa import kernel_text, load, matmul, reg
+from presilicon.template import Core
 
 
 @cache
-def softmax(score_scale: float, value_scale: float, stored: bool) -> VectorProgram:
-    """Probabilities ``p`` (int8) and the row scalar ``inverse``, of the sums or of scaled scores ``s``: `meaning.attend`."""
+def softmax(score_scale: float, value_scale: float, stored: bool, counted: bool) -> VectorProgram:
+    """Probabilities ``p`` (int8), of the sums or of scaled scores ``s``: `meaning.attend`.
+
+    Where they are not ``counted`` by the array also the row scalar ``inverse``.
+    """
     scale = Constant(score_scale * STEPS_A_UNIT)
     scores: Operand = Stream("s") if stored else product(Sum(), scale)
     at = fused(Stream("s"), ONE, Scalar("shift")) if stored else fused(Sum(), scale, Scalar("shift"))
     p = Value("table0", at, ONE)
+    tables = (probability_table(), b"")
+    first = (
+        Loop(maxima=(("largest", scores),)),
+        Scalars((("shift", fused(Scalar("largest"), ONE, Constant(127.0), negate_p=True)),)),
+    )
+    if counted:
+        return VectorProgram(phases=(*first, Loop(outputs=(("p", p),))), outputs=(Output("p", "int8"),), tables=tables)
     return VectorProgram(
         phases=(
-            Loop(maxima=(("largest", scores),)),
-            Scalars((("shift", fused(Scalar("largest"), ONE, Constant(127.0), negate_p=True)),)),
+            *first,
             Loop(sums=(("total", p),), outputs=(("p", p),)),
             Scalars((("inverse", product(reciprocal(Scalar("total")), Constant(value_scale))),)),
         ),
         outputs=(Output("p", "int8"), Output("inverse", scalar=True)),
-        tables=(probability_table(), b""),
+        tables=tables,
     )
 
 
@@ -67,6 +80,20 @@ def weighted_values(zero_point: int) -> VectorProgram:
     """The result of a head: sums times the row's ``inverse``."""
     value = product(Sum(), Stream("inverse"))
     return VectorProgram(phases=(Loop(outputs=(("out", value),)),), outputs=(Output("out", "int8", zero_point),))
+
+
+@cache
+def counted_values(core: Core, dim: int, value_scale: float, zero_point: int) -> CompiledKernel:
+    """The result of a head whose sums of probabilities lie in the block of columns behind it, in every lane.
+
+    Sums are whole numbers: exact in any order. The reciprocal is that of `rowwise.reciprocal`.
+    """
+    sums = ceil(dim / core.cols) * core.chunks
+    lines = [f"r0 = recip(acc) @{sums}"]
+    lines += 2 * [f"r1 = -(acc * r0) + imm(2.0) @{sums}", "r0 = r0 * r1"]
+    lines += [f"r0 = r0 * imm({np.float32(value_scale)!s})"]
+    lines += [f"stream0 = acc * r0 @{strip}" if strip else "stream0 = acc * r0" for strip in range(ceil(dim / core.lanes))]
+    return CompiledKernel(uops=kernel_text("\n".join(lines)), streams=(("out",),), formats=("int8",), zero_point=zero_point)
 
 
 class _Pair:
@@ -116,11 +143,14 @@ class _Emission:
         self.shared = step.heads // step.kv_heads
         self.heads = self.plan.kv_group * self.shared
         self.width = self.heads * step.dim
-        self.values = ceil(step.dim / self.core.cols)
+        # Blocks of columns of a head's result, the sums of its probabilities among them.
+        self.values = ceil(step.dim / self.core.cols) + self.plan.counted
         zero_point = strand.lowered.tensors[step.out].zero_point
-        self.softmax_program = softmax(step.score_scale, step.value_scale, self.plan.stored)
+        self.softmax_program = softmax(step.score_scale, step.value_scale, self.plan.stored, self.plan.counted)
         self.softmax_kernel = self.site.compiled(self.softmax_program, zero_beyond=("p",))
         self.out_kernel = self.site.compiled(weighted_values(zero_point), fixed=("inverse",))
+        if self.plan.counted:
+            self.out_kernel = counted_values(self.core, step.dim, step.value_scale, zero_point)
 
     def run(self) -> Iterator[str | None]:
         """Groups of KV heads; in each all panels and heads, the scores of one before the softmax of the one before is used."""
@@ -218,7 +248,12 @@ class _Emission:
     def load_values(self, group: int, sample: int, keys: range) -> int:
         """Values of the group."""
         column = self.step.v_column + group * self.plan.kv_group * self.step.dim
-        return self._load(self.step.v, column, sample, keys, len(keys), self.plan.value_pitch)
+        at = self._load(self.step.v, column, sample, keys, len(keys), self.plan.value_pitch)
+        self.ones = at + len(keys) * self.plan.value_pitch
+        if self.plan.counted:
+            ones = self.site.constants.laid_out(("ones", self.core.cols), lambda: np.ones(self.core.cols, np.int8))
+            self.site.add(load(dram=ones, spad=self.ones, run=self.core.cols))
+        return at
 
     # One head --------------------------------------------------------------------------------------------------------------
 
@@ -324,10 +359,12 @@ class _Emission:
         for keys in [range(panel.keys)] if whole else plan.value_chunks(panel.keys):
             v = whole[1] if whole else self.load_values(group, panel.sample, keys)
             for number in range(self.values):
+                sums = plan.counted and number == self.values - 1
+                w = self.ones if sums else v + head.number // self.shared * step.dim + number * core.cols
                 self.site.add(
                     matmul(
                         x=head.p + keys.start,
-                        w=v + head.number // self.shared * step.dim + number * core.cols,
+                        w=w,
                         acc=strand.accumulator_rows.stop - rows * (self.values - number),
                         m0=rows,
                         x_stride0=wide,
@@ -336,7 +373,7 @@ class _Emission:
                         bank=head.bank,
                         accumulate=int(keys.start > 0),
                         weights="strided",
-                        w_pitch=plan.value_pitch,
+                        w_pitch=0 if sums else plan.value_pitch,
                     )
                 )
             if not whole:
@@ -354,7 +391,7 @@ class _Emission:
                 {"out": (queries.out + head.number * step.dim, self.width), "inverse": (head.inverse, 4 * core.lanes)},
                 start=site.kernel(self.out_kernel.uops),
                 rows=rows,
-                strips=ceil(step.dim / core.lanes),
+                strips=self.values * core.chunks if self.plan.counted else ceil(step.dim / core.lanes),
                 columns=step.dim,
                 bank=head.bank,
                 acc=strand.accumulator_rows.stop - rows * self.values,
@@ -375,15 +412,19 @@ def plan_stationary(strand: Strand, step: Attention) -> Sequence[Chunk | Hold]:
     def keys(count: int) -> Hold:
         return Hold(ceil(count / core.cols) * core.cols * plan.key_bytes)
 
+    def values(count: int) -> Hold:
+        # The ones lie behind them.
+        return Hold(count * plan.value_pitch + core.cols)
+
     for _ in range(step.kv_heads // plan.kv_group):
         for sample in samples:
             panels = [panel for panel in plan.panels if panel.sample == sample]
             most = max(panel.keys for panel in panels)
             if not plan.streamed:
-                found += [keys(most), Hold(most * plan.value_pitch)]
+                found += [keys(most), values(most)]
                 continue
             ks = [[keys(len(c)) for c in plan.key_chunks(p.keys)] for p in panels for _ in range(heads)]
-            vs = [[Hold(len(c) * plan.value_pitch) for c in plan.value_chunks(p.keys)] for p in panels for _ in range(heads)]
+            vs = [[values(len(c)) for c in plan.value_chunks(p.keys)] for p in panels for _ in range(heads)]
             for k, v in zip([*ks, []], [[], *vs], strict=True):
                 found += [*k, *v]
     return found

@@ -23,7 +23,7 @@ CHUNKS = 4
 # Groups that the blocks of columns are cut into at least where rows are few.
 GROUPS_OF_FEW = 8
 # Cycles of the array that a piece of a product takes at least, if it has them.
-PIECE_CYCLES = 3072
+PIECE_CYCLES = 2304
 # Weights that fit so much of their arena stay for all panels.
 RESIDENT = 0.75
 # Rows of a panel are so many times the cycles that a tile's fetch takes, at least.

@@ -29,6 +29,7 @@ class _Part:
     column: int
     width: int
     at: dict[str, tuple[int, int]] = field(default_factory=dict)
+    kept: set[str] = field(default_factory=set)
     taken: list[tuple[Arena, int]] = field(default_factory=list)
 
     def take(self, arena: Arena, size: int, what: str) -> int:
@@ -59,6 +60,8 @@ class Epilogue:
         self.strand, self.site, self.core, self.step, self.columns = strand, strand.site, strand.core, step, columns
         self.whole_rows = whole_rows
         self.parameters = Parameters.of(step, columns)
+        # Outputs that stay on the chip, for the rows at hand: address and pitch of their whole rows.
+        self.kept: dict[str, tuple[int, int]] = {}
         self.before: _Group | None = None
         self.part: _Part | None = None
         # Where column parameters lie: those of all blocks where they are few beside the operands, else a group's.
@@ -101,7 +104,10 @@ class Epilogue:
         width = self.columns if self.whole_rows else min(len(group) * self.core.cols, self.columns - column)
         self.part = part = _Part(rows, column, width)
         count = self.whole_rows or len(rows)
-        for b in (*self.step.streams, *self.step.outputs):
+        for name, (at, pitch) in self.kept.items():
+            part.at[name] = at + column * self.element(next(b for b in self.step.outputs if b.name == name)), pitch
+            part.kept.add(name)
+        for b in [b for b in (*self.step.streams, *self.step.outputs) if b.name not in part.kept]:
             stream, shared, pitch = b in self.step.streams, self.merged(b.name), width * self.element(b)
             if stream or not shared:
                 arena = self.strand.operands if stream and not shared else self.strand.results
@@ -150,7 +156,7 @@ class Epilogue:
             strand.operands.free(now.parameters)
         if now.blocks.stop * core.cols < part.column + part.width:
             return
-        for b in step.outputs:
+        for b in [b for b in step.outputs if b.name not in part.kept]:
             at, pitch = part.at[b.name]
             site.put(b.tensor, at, part.rows, b.column + part.column, part.width, pitch=pitch, row=b.row)
         for arena, place in part.taken:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import ceil
 
 from presilicon.compiler.emission import Emission
+from presilicon.compiler.epilogue import Epilogue
 from presilicon.compiler.memory import Dram
 from presilicon.compiler.site import Site, Strand
 from presilicon.compiler.steps import Attention, Convolution, Lowered, Product, Step, reads, writes
 from presilicon.isa import barrier
+from presilicon.template import GROUP
 
-Emissions = Mapping[str, Emission]
+# The vector unit's share of a product's time above which it is no company for an attention.
+HEAVY = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +130,7 @@ class _Strand:
         following = self.steps[self.finished] if self.finished < len(self.steps) else None
         self.engine, self.ready = "matmul" if isinstance(following, Product | Convolution) else "vector", self.done
         self.at_attention = isinstance(following, Attention)
+        self.heavy = isinstance(following, Product) and _is_heavy(self.strand, following)
         self.strand.bank = -1
 
     def own(self, number: int) -> bool:
@@ -160,6 +165,14 @@ class _Strand:
             self.engine = told
 
 
+def _is_heavy(strand: Strand, step: Product) -> bool:
+    """Whether a product's vector program takes more than `HEAVY` of the array's time."""
+    core = strand.core
+    k, n = strand.lowered.constants[step.weights].shape
+    slots = Epilogue(strand, step, int(n)).kernel.slots(GROUP, core.chunks)
+    return slots > HEAVY * ceil(int(k) / core.rows)
+
+
 def emit_core(site: Site, strands: Sequence[Strand], emission_of: Sequence[Emission], where: Order) -> None:
     """Emits all steps of a core: first what can begin first, of equals the strand that is behind.
 
@@ -179,8 +192,12 @@ def emit_core(site: Site, strands: Sequence[Strand], emission_of: Sequence[Emiss
             for one in running
             if one.finished < len(steps) and (one.running is not None or where.after[one.finished] < least)
         ]
-        chosen = min(able, key=lambda one: (one.start, one.finished))
         heads = [one for one in able if one.at_attention]
+        if heads:
+            # Two that both need the vector unit most of the time do not help one another.
+            able = [one for one in able if not one.heavy]
+        # Before an attention comes what is short and lets another strand's products begin, which then hide it.
+        chosen = min(able, key=lambda one: (one.start, one.at_attention, one.finished))
         products = [one for one in able if one.engine == "matmul" and one.ready <= site.free["vector"]]
         site.taking_turns = bool(heads and products)
         if site.taking_turns and (last in heads or last in products):
