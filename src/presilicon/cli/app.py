@@ -14,6 +14,7 @@ from presilicon.cli.output import print_error
 from presilicon.errors import InputError, PresiliconError, nearest
 
 COMMANDS = (
+    "design",
     "models",
     "chips",
     "estimate",
@@ -40,6 +41,8 @@ OPTIONAL = {
     "onnx": "onnx",
     "onnxruntime": "compile",
     "scipy": "fit",
+    "duckdb": "design",
+    "ray": "ray",
     "amaranth": "rtl",
     "fastapi": "serve",
     "uvicorn": "serve",
