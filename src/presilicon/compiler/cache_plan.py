@@ -139,9 +139,7 @@ def plan_cache(core: Core, sizes: Sizes, room: Room) -> CachePlan:
     target = min(CHUNK_BYTES, room.stationary // (4 * BUFFERS))
     for groups, share in _heads(sizes):
         row = groups * sizes.dim
-        # Chunks as even as whole blocks of columns allow, so that little is padded.
-        blocks = ceil(sizes.keys / core.cols)
-        chunk = core.cols * ceil(blocks / ceil(blocks / max(1, target // row // core.cols)))
+        chunk = _chunk(core, sizes.keys, target // row)
         plan = CachePlan(sizes=sizes, tokens=1, groups=groups, share=share, chunk=chunk, buffers=BUFFERS)
         made = _shrunk(core, plan, room)
         tokens = min(sizes.tokens, _most_tokens(core, made, room)) if made else 0
@@ -163,13 +161,20 @@ def _heads(sizes: Sizes) -> Iterator[tuple[int, int]]:
     yield from ((1, share) for share in range(1, sizes.share) if sizes.share % share == 0)
 
 
+def _chunk(core: Core, keys: int, most: int) -> int:
+    """Keys of a chunk, up to ``most`` or one block of columns: so many that the last chunk is filled best."""
+    blocks = ceil(keys / core.cols)
+    largest = max(1, min(blocks, most // core.cols))
+    return core.cols * min(range(largest, largest // 2, -1), key=lambda size: ceil(blocks / size) * size)
+
+
 def _shrunk(core: Core, made: CachePlan, room: Room) -> CachePlan | None:
     """Chunks small enough that two and better four of them fit the ring; None where not two of the smallest do."""
     while made.ring_bytes(core) > room.stationary:
         if made.buffers > 2:
             made = replace(made, buffers=made.buffers // 2)
         elif made.chunk > core.cols:
-            made = replace(made, chunk=max(core.cols, made.chunk // 2 // core.cols * core.cols), buffers=BUFFERS)
+            made = replace(made, chunk=_chunk(core, made.sizes.keys, made.chunk // 2), buffers=BUFFERS)
         else:
             return None
     return made
