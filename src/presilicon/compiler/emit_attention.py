@@ -166,6 +166,8 @@ class _Emission:
         most, wide = max(len(panel.rows) for panel in panels), self.wide(keys)
         self.most = most
         moving, results = self.strand.moving, self.strand.results
+        moving.rewind()
+        results.rewind()
         self.q, self.p = _Pair(moving, most * self.width, "queries"), _Pair(moving, most * wide, "probabilities")
         self.out = _Pair(results, most * self.width, "results of heads")
         self.inverse = _Pair(results, 4 * most * self.core.lanes, "inverse sums")
