@@ -286,7 +286,7 @@ def _outputs(b: Builder) -> tuple[Port, ...]:
         view = b.view(value)
         rows, columns = b.sizes[view.base]
         axes: tuple[int, ...] = ()
-        if view.matrix(rows, columns) == (0, columns):
+        if view.matrix(rows, columns) == (0, columns) and view.base not in b.graph.inputs:
             order = [axis for axis, _ in view.order()]
             rest = [axis for axis in range(len(shape)) if axis not in order]
             axes = () if order == sorted(order) else (*rest, *order)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -12,7 +12,7 @@ from presilicon.compiler.importing.graph import Array, Node
 from presilicon.compiler.lowering.builder import Builder, RefusedError
 from presilicon.compiler.lowering.functions import EXACT, by_table, curve
 from presilicon.compiler.lowering.pending import MOST_STREAMS, Pending
-from presilicon.compiler.lowering.views import Atom, View, laid
+from presilicon.compiler.lowering.views import Atom, View, coalesced, laid
 from presilicon.compiler.rowwise import EXPONENTIAL
 from presilicon.compiler.steps import Binding, Reduce, Rows, Tensor
 from presilicon.compiler.vectors import (
@@ -107,18 +107,32 @@ def binary(b: Builder, node: Node) -> None:
         raise RefusedError("none of its inputs that the chip computes has the shape of its result")
     # The one whose sums are still in the accumulators leads: its layout is the result's.
     lead = next((n for n in moving if b.view(n).base in b.pending), moving[0])
-    first = b.taken(lead, node)
-    like = like_of(b, lead, node)
     other_name = node.inputs[1 - node.inputs.index(lead)] if node.inputs[0] != node.inputs[1] else lead
-    if other_name == lead:
-        if first.bound + 1 > MOST_STREAMS or first.table:
-            first = b.settled(lead, first)
-        both, pair = first, (first.operand, first.operand)
+    if other_name in moving and b.view(other_name).order() != b.view(lead).order():
+        first, second = (_in_order(b, name) for name in (lead, other_name))
+        merged = first.merged(second)
+        if merged is None:
+            raise RefusedError("its operands do not fit into one vector program")
+        both, pair, like = merged, (first.operand, second.operand), View.plain(node.outputs[0], out)
     else:
-        both, pair = _operands(b, node, lead, first, other_name, like)
+        first, like = b.taken(lead, node), like_of(b, lead, node)
+        if other_name == lead:
+            if first.bound + 1 > MOST_STREAMS or first.table:
+                first = b.settled(lead, first)
+            both, pair = first, (first.operand, first.operand)
+        else:
+            both, pair = _operands(b, node, lead, first, other_name, like)
     x, y = pair if node.inputs[0] == lead else pair[::-1]
     function = _sum if name == "Add" else _BINARY[name]
     b.defined(node, both.of(function(x, y), *node.sources), like)
+
+
+def _in_order(b: Builder, name: str) -> Pending:
+    """A value as a stream of rows in the order of its shape."""
+    view = b.view(name)
+    rows, columns = b.sizes[view.base]
+    plain = view.order() == View.plain("", view.shape).order() and view.matrix(rows, columns) == (0, columns)
+    return b.streamed(view.base if plain and columns == view.shape[-1] else b.moved(name))
 
 
 def _operands(
@@ -306,19 +320,18 @@ def rotary(b: Builder, node: Node) -> None:
 def over_rows(b: Builder, node: Node) -> None:
     """Mean, sum or largest over all rows (tokens or pixels), or the mean over those that a mask counts."""
     name, out = node.inputs[0], node.outputs[0]
-    view, shape = b.view(name), b.graph.shape(name)
+    axes, shape = node.attributes.get("axes", (1,)), b.graph.shape(name)
+    view = b.view(name)
+    if not _reduces_rows(b, view, axes):
+        view = b.views[b.moved(name)]
+    if not _reduces_rows(b, view, axes):
+        raise RefusedError(f"it reduces axes {axes} of {shape}, which are not all but the last")
     rows, columns = b.sizes[view.base]
-    axes = node.attributes.get("axes", (1,))
-    kept = [axis for axis, size in enumerate(shape) if axis not in axes and size > 1]
-    strides = [atom.stride for axis in kept for atom in view.axes[axis]]
-    alone = view.reshaped(b.graph.shape(out)) if all(shape[a] == 1 for a in axes) and node.op != "MeanOfLength" else None
-    if alone is not None:
-        b.views[out] = alone
+    if rows == 1:  # one row is its own sum, mean and largest
+        b.views[out] = View.plain(view.base, b.graph.shape(out))
+        if out in b.ranges:
+            b.ranges = {view.base: b.ranges[out], **b.ranges}
         return
-    if view.matrix(rows, columns) != (0, columns) or int(np.prod([shape[a] for a in kept], initial=1)) != columns:
-        raise RefusedError(f"it reduces axes {axes} of {shape}, and only whole rows are reduced")
-    if any(stride >= columns for stride in strides) or view.order()[-1:] != tuple((axis, columns) for axis in kept[-1:]):
-        raise RefusedError(f"it reduces axes {axes} of {shape}, which do not lie behind each other")
     kind: Literal["sum", "max"] = "max" if node.op == "ReduceMax" else "sum"
     length = b.roles[node.attributes["length"]] if node.op == "MeanOfLength" else ""
     tensor = Tensor(b.free(out), 1, columns)
@@ -332,12 +345,22 @@ def over_rows(b: Builder, node: Node) -> None:
     b.views[out] = View.plain(out, b.graph.shape(out))
 
 
+def _reduces_rows(b: Builder, view: View, axes: Sequence[int]) -> bool:
+    """Whether axes are the rows of the matrix that a view lies in, and the others its columns."""
+    rows, columns = b.sizes[view.base]
+    kept = [atom for axis, atoms in enumerate(view.axes) if axis not in axes for atom in atoms]
+    width = int(np.prod([atom.size for atom in kept], initial=1))
+    return view.matrix(rows, columns) == (0, columns) and coalesced(kept) == coalesced([Atom(columns, 1)]) and width == columns
+
+
 def arg_max(b: Builder, node: Node) -> None:
     """The first place of each row's largest element."""
     rank = len(b.graph.shape(node.inputs[0]))
     if int(node.attributes.get("axis", 0)) not in (-1, rank - 1) or node.attributes.get("select_last_index", 0):
         raise RefusedError("only the first of the largest along the last axis is found")
     x, out = _last_axis(b, node), node.outputs[0]
+    if x.width != b.tensors[x.streams[0].tensor].columns:  # the program's results do not say how wide its rows are
+        x = b.streamed(b.moved(node.inputs[0]))
     name = b.constant(f"{out}.places", -np.arange(x.width, dtype=np.float32))
     held = Value("select", minus(x.operand, Scalar("largest")), Column(name), Constant(-np.inf))
     phases = (
