@@ -8,7 +8,6 @@ the same port of a scratchpad bank, with as few semaphores as that needs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from presilicon.errors import CheckError
 from presilicon.isa import Instruction, Kernel, Uop, sync
@@ -23,30 +22,40 @@ REMEMBERED = 48
 
 
 class _Accesses:
-    """Accesses of one engine to one memory in one direction: (box, number of the instruction), oldest first."""
+    """Accesses of one engine to one memory in one direction: first unit, unit behind the last, box, number of the instruction.
+
+    Oldest first.
+    """
 
     __slots__ = ("items",)
 
     def __init__(self) -> None:
-        self.items: list[tuple[Box, int]] = []
+        self.items: list[tuple[int, int, Box, int]] = []
 
     def add(self, box: Box, number: int) -> None:
-        items = self.items
-        # What a later access of the same engine covers wholly is ordered with it.
-        items[:] = [(b, n) for b, n in items if not (b.start >= box.start and b.end <= box.end and box.rows == 1)]
-        items.append((box, number))
+        items, start, end = self.items, box.start, box.end
+        if box.rows == 1:
+            # What a later access of the same engine covers wholly is ordered with it.
+            items[:] = [one for one in items if one[0] < start or one[1] > end]
+        items.append((start, end, box, number))
         if len(items) > REMEMBERED:
             half = items[: REMEMBERED // 2]
-            start, end = min(b.start for b, _ in half), max(b.end for b, _ in half)
-            items[: REMEMBERED // 2] = [(Box(box.memory, start, end - start), max(n for _, n in half))]
+            start, end = min(one[0] for one in half), max(one[1] for one in half)
+            items[: REMEMBERED // 2] = [(start, end, Box(box.memory, start, end - start), half[-1][3])]
 
-    def latest(self, box: Box) -> int:
-        """Number of the latest instruction whose access overlaps ``box``; -1 where none does."""
-        return max((n for b, n in self.items if b.overlaps(box)), default=-1)
+    def latest(self, box: Box, known: int) -> int:
+        """Number of the latest instruction after ``known`` whose access overlaps ``box``; -1 where none does."""
+        start, end = box.start, box.end
+        for first, last, other, number in reversed(self.items):
+            if number <= known:
+                return -1
+            if first < end and start < last and other.overlaps(box):
+                return number
+        return -1
 
     def forget(self, number: int) -> None:
         """Drops accesses up to ``number``: every engine is already behind them."""
-        self.items[:] = [(b, n) for b, n in self.items if n > number]
+        self.items[:] = [one for one in self.items if one[3] > number]
 
 
 class Emitter:
@@ -160,7 +169,10 @@ class Emitter:
     def _conflicts(self, table: dict[tuple[str, str], _Accesses], box: Box, engine: str, needs: dict[str, int]) -> None:
         for other in ENGINES[:4]:
             if other != engine and (accesses := table.get((box.memory, other))):
-                needs[other] = max(needs.get(other, -1), accesses.latest(box))
+                known = max(needs.get(other, -1), self._clock[engine][other])
+                latest = accesses.latest(box, known)
+                if latest > known:
+                    needs[other] = latest
 
     def _order_itself(self, engine: str, number: int, fields: Mapping[str, int], reads: Sequence[Box]) -> None:
         """Instructions of one engine overlap.
@@ -169,7 +181,7 @@ class Emitter:
         """
         latest = -1
         if engine == "load" and (table := self._writes.get(("indices", "load"))):
-            latest = max((table.latest(box) for box in reads if box.memory == "indices"), default=-1)
+            latest = max((table.latest(box, -1) for box in reads if box.memory == "indices"), default=-1)
         elif engine == "matmul":
             boxes = [box for box in reads if box.memory == "scratchpad"]
             before, earlier, rows = self._matmul
@@ -234,7 +246,7 @@ class Emitter:
     def finish(self, last: Instruction) -> tuple[Instruction, ...]:
         """All instructions with waits and signals, then ``last`` (a halt)."""
         made = [
-            replace(item, wait=frozenset(wait), signal=frozenset(signal))
+            item.ordered(frozenset(wait), frozenset(signal))
             for item, wait, signal in zip(self._items, self._waits, self._signals, strict=True)
         ]
         return (*made, last)

@@ -142,12 +142,12 @@ class Instruction:
     def __post_init__(self) -> None:
         if self.op not in LAYOUT:
             raise IsaError(f"there is no instruction {self.op!r}", hint=nearest(self.op, list(LAYOUT)), code=1)
-        fields = LAYOUT[self.op]
-        slots = sum(f.register_at >= 0 for f in fields)
+        fields, slots = LAYOUT[self.op], _SLOTS[self.op]
         if len(self.values) != len(fields) or len(self.registers) != slots:
             raise IsaError(f"{self.op} has {len(fields)} fields and {slots} slots")
-        for f, value in zip(fields, self.values, strict=True):
-            if not f.low <= value <= f.high:
+        for (low, high), value in zip(_BOUNDS[self.op], self.values, strict=True):
+            if not low <= value <= high:
+                f = next(f for f, one in zip(fields, self.values, strict=True) if not f.low <= one <= f.high)
                 raise IsaError(f"{self.op}: {f.name} is {value}", hint=f"{f.low} to {f.high}: {f.meaning}", code=2)
         for register in self.registers:
             if not 0 <= register < REGISTERS:
@@ -168,6 +168,20 @@ class Instruction:
                 if not law.holds(*shown):
                     told = ", ".join(f"{name} {value}" for name, value in zip(law.fields, shown, strict=True))
                     raise IsaError(f"{self.op} with {told}", hint=law.text, code=law.code)
+
+    def ordered(self, wait: frozenset[str], signal: frozenset[str]) -> Instruction:
+        """The same instruction with other waits and signals: names of engines, of an instruction that may have them.
+
+        Its fields are not checked anew.
+        """
+        made = object.__new__(Instruction)
+        for name, value in zip(
+            ("op", "values", "registers", "wait", "signal"),
+            (self.op, self.values, self.registers, wait, signal),
+            strict=True,
+        ):
+            object.__setattr__(made, name, value)
+        return made
 
     def __getitem__(self, name: str) -> int:
         """A field's immediate value."""
@@ -257,6 +271,8 @@ class Instruction:
         return " ".join(words)
 
 
+_SLOTS = {op: sum(f.register_at >= 0 for f in fields) for op, fields in LAYOUT.items()}
+_BOUNDS = {op: tuple((f.low, f.high) for f in fields) for op, fields in LAYOUT.items()}
 _OPS = tuple(OPCODES)
 _ENGINE_BITS = {name: 1 << i for i, name in enumerate(ENGINES)}
 _SETS = tuple(frozenset(n for n in ENGINES if mask & _ENGINE_BITS[n]) for mask in range(1 << SEMAPHORE_BITS))
@@ -292,22 +308,26 @@ def default(name: str) -> int:
     return 1 if name in _AT_LEAST_1 else 0
 
 
+_DEFAULTS = {op: tuple((f, default(f.name)) for f in fields) for op, fields in LAYOUT.items()}
+
+
 def make(op: str, wait: Iterable[str] = (), signal: Iterable[str] = (), /, **given: object) -> Instruction:
     """An instruction from its fields by name; those left out take `default`. Choices may be given by name.
 
     A slot's value may be an int or `reg` plus an int (a negative sum wraps, as the sequencer's addition does).
     """
-    fields = LAYOUT.get(op)
-    if fields is None:
+    if op not in LAYOUT:
         raise IsaError(f"there is no instruction {op!r}", hint=nearest(op, list(LAYOUT)), code=1)
     for name in given:
         if name not in _NAMES[op]:
             raise IsaError(f"{op} has no field {name!r}", hint=nearest(name, list(_NAMES[op])) or ", ".join(_NAMES[op]))
     values, registers = [], []
-    for f in fields:
-        value = given.get(f.name, default(f.name))
+    for f, otherwise in _DEFAULTS[op]:
+        value = given.get(f.name, otherwise)
         register = 0
-        if isinstance(value, Slot):
+        if type(value) is int:
+            pass
+        elif isinstance(value, Slot):
             if value.register and f.register_at < 0:
                 raise IsaError(f"{op}: {f.name} is no slot and takes no register", hint=f"{f.low} to {f.high}")
             register, value = value.register, value.value
