@@ -1,6 +1,7 @@
 """The exact meaning of each step in numpy, and of a whole lowered model: the reference that simulator and RTL must equal.
 
-Integers are exact: products are taken in fp64, where sums below 2^53 are, and wrapped to int32 as the accumulators wrap.
+Integers are exact: products of int8 are taken in fp32 over runs of k that keep sums within 2^24, others in fp64, and wrapped to
+int32 as the accumulators wrap.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ from presilicon.errors import CheckError
 Array = NDArray[np.generic]
 Values = dict[str, Array]
 
+# Products of int8 whose sum is exact in fp32: each is at most 2^14.
+_EXACT_RUN = (1 << 24) >> 14
 # The largest probability as int8, and the part of it below which a probability rounds to 0.
 TOP = 127
 LEAST = 0.5 / TOP
@@ -83,8 +86,13 @@ def reference(
 
 def exact_product(x: Array, w: Array) -> NDArray[np.int32]:
     """Integer x (m, k) times w (k, n), wrapped to int32."""
-    whole = x.astype(np.float64) @ w.astype(np.float64)
-    return whole.astype(np.int64).astype(np.int32)
+    if x.dtype != np.int8 or w.dtype != np.int8:
+        return (x.astype(np.float64) @ w.astype(np.float64)).astype(np.int64).astype(np.int32)
+    total = np.zeros((x.shape[0], w.shape[1]), np.int32)
+    for first in range(0, w.shape[0], _EXACT_RUN):
+        part = x[:, first : first + _EXACT_RUN].astype(np.float32) @ w[first : first + _EXACT_RUN].astype(np.float32)
+        total += part.astype(np.int32)
+    return total
 
 
 def weights_of(step: Product, values: Mapping[str, Array]) -> NDArray[np.int8]:
