@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from presilicon.chip import Chip
 from presilicon.frontend.language import LanguageModel
-from presilicon.template import Core
 
-from ._chip import CHIP_AXES, chip_of, core_of
+from ._chip import USE_AXES, chip_of
 from ._evaluate import FIGURES, PLACE
 from ._problem import Problem
 from ._space import Indices, Value
@@ -37,7 +36,7 @@ class Candidate:
     @property
     def name(self) -> str:
         """A name that tells designs of different chips apart."""
-        told = repr(sorted((name, value) for name, value in self.fields.items() if name in CHIP_AXES))
+        told = repr(sorted((name, value) for name, value in self.fields.items() if name not in USE_AXES))
         return f"design-{self.fields['node']}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
 
     @property
@@ -48,10 +47,6 @@ class Candidate:
     def chip(self) -> Chip:
         """The chip, priced with its share of the engineering."""
         return chip_of(self.fields, name=self.name, volume=self.volume)
-
-    def core(self) -> Core | None:
-        """The core of a chip of the template; None of other chips."""
-        return core_of(self.fields)
 
     def to_json(self) -> dict[str, Any]:
         """Name, fields and figures."""

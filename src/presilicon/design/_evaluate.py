@@ -39,6 +39,7 @@ FIGURES = (
     "memory_limit_bytes",
     "edge_mm",
     "edge_limit_mm",
+    "refused",
     "violation",
 )
 """Columns of what ``evaluate`` returns. ``violation`` sums the shares by which limits are passed; 0 where all hold."""
@@ -91,8 +92,7 @@ def _run(problem: Problem, designs: Designs, batch: Floats, formats: Formats, p:
     """A network without tokens: a sample stands for a token, a batch's latency for the first one."""
     m = designs.machine
     assert isinstance(problem.model, Network)
-    tokens = problem.limits.input_tokens if problem.limits.input_tokens != type(problem.limits)().input_tokens else None
-    cost = pass_cost(m, problem.model.inference(batch=batch, formats=formats, tokens=tokens))
+    cost = pass_cost(m, problem.model.inference(batch=batch, formats=formats, tokens=problem.tokens))
     latency = np.asarray(cost.latency_s) + m.constants.query_s
     energy = np.asarray(cost.energy_j(m)) + static_w(m) * m.constants.query_s
     return {
@@ -108,18 +108,20 @@ def _run(problem: Problem, designs: Designs, batch: Floats, formats: Formats, p:
 
 
 def _with_cost(problem: Problem, designs: Designs, measured: dict[str, Any], chips: int) -> Floats:
-    price = manufacture.volume_curve(designs.unit_usd, designs.nre_usd, problem.volume)
+    unit = designs.cost.unit_usd
+    price = manufacture.volume_curve(unit, designs.nre_usd, problem.volume)
     hourly = owned_usd_per_hour(price, measured["power_w"], chips, problem.operation)
     found = np.empty((len(designs.area_mm2), len(FIGURES)))
     columns = measured | {
         "chip_s_per_token": chips / measured["tokens_per_s"],
         "usd_per_million_tokens": usd_per_million_tokens(hourly, measured["tokens_per_s"]),
-        "unit_usd": designs.unit_usd,
+        "unit_usd": unit,
         "area_mm2": designs.area_mm2,
         "tdp_w": designs.tdp_w,
         "system_tdp_w": designs.tdp_w * chips,
-        "edge_mm": designs.edge_mm,
-        "edge_limit_mm": designs.edge_limit_mm,
+        "edge_mm": designs.hardware.edge_mm,
+        "edge_limit_mm": designs.hardware.edge_limit_mm,
+        "refused": designs.hardware.refused,
     }
     for name, values in columns.items():
         found[:, PLACE[name]] = values
@@ -129,7 +131,8 @@ def _with_cost(problem: Problem, designs: Designs, measured: dict[str, Any], chi
 
 def violation(problem: Problem, found: Floats) -> Floats:
     """Sum over all limits of the share by which a design passes each."""
-    total = np.maximum(found[:, PLACE["memory_bytes"]] / found[:, PLACE["memory_limit_bytes"]] - 1.0, 0.0)
+    total = 10.0 * found[:, PLACE["refused"]]
+    total += np.maximum(found[:, PLACE["memory_bytes"]] / found[:, PLACE["memory_limit_bytes"]] - 1.0, 0.0)
     total += np.maximum(found[:, PLACE["edge_mm"]] / found[:, PLACE["edge_limit_mm"]] - 1.0, 0.0)
     for name, bound in problem.bounds.items():
         total += np.maximum(found[:, PLACE[name]] / bound - 1.0, 0.0)

@@ -38,7 +38,8 @@ DEFAULT_VOLUME = 100_000
 class Problem:
     """A search: everything that a design's figures depend on. ``problem`` makes one from what a user gives.
 
-    ``bounds`` are hard limits by the figure they bound. A network's samples stand for tokens, as in the ranking.
+    ``bounds`` are hard limits by the figure they bound. A network's samples stand for tokens, as in the ranking; ``tokens`` are
+    those of one of its samples, None for its usual number.
     """
 
     model: LanguageModel | Network
@@ -49,6 +50,7 @@ class Problem:
     volume: int = DEFAULT_VOLUME
     max_area_mm2: float = RETICLE_MM2
     max_unit_usd: float | None = None
+    tokens: int | None = None
 
     def __post_init__(self) -> None:
         if self.objective not in OBJECTIVES:
@@ -89,7 +91,7 @@ class Problem:
             "objective": self.objective,
             "limits": [repr(getattr(self.limits, f.name)) for f in fields(self.limits)],
             "operation": [repr(getattr(self.operation, f.name)) for f in fields(self.operation)],
-            "rest": [self.volume, self.max_area_mm2, self.max_unit_usd],
+            "rest": [self.volume, self.max_area_mm2, self.max_unit_usd, self.tokens],
         }
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -120,7 +122,8 @@ def _formats(asked: Problem, has: tuple[str, ...]) -> Formats | None:
     allowed = [FORMATS[name] for name in has if not asked.limits.formats or name in asked.limits.formats]
     if not allowed:
         return None
-    narrow = min(allowed, key=lambda f: f.bits)
+    # The template multiplies int4 weights, by int8 activations, and no faster.
+    narrow = FORMATS["int8"] if asked.space.template else min(allowed, key=lambda f: f.bits)
     wide = max((FORMATS[name] for name in has), key=lambda f: f.bits)
     return Formats(narrow, narrow, wide)
 
@@ -183,6 +186,7 @@ def problem(
         volume=volume or DEFAULT_VOLUME,
         max_area_mm2=min(max_area_mm2 or RETICLE_MM2, RETICLE_MM2),
         max_unit_usd=max_unit_usd,
+        tokens=None if isinstance(model, LanguageModel) else given.get("input_tokens"),
     )
     usable = [str(v) for v in found.space.axis("formats").values if found.formats(str(v)) is not None]
     if not usable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -36,7 +37,7 @@ class RayWorkers:
         local = address == "local"
         known: dict[str, Any] = {"num_cpus": number, "include_dashboard": False} if local else {}
         try:
-            ray.init(address=address, log_to_driver=False, logging_level="error", **known)
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **known)
         except (ConnectionError, ValueError, RuntimeError) as error:
             first = str(error).strip().splitlines()
             raise InputError(

@@ -25,7 +25,7 @@ from presilicon.match import match
 from presilicon.ranking import Entry
 
 from ._archive import Candidate
-from ._chip import one
+from ._chip import first, one
 from ._problem import Problem
 
 Floats = NDArray[np.float64]
@@ -135,18 +135,18 @@ def verdict(problem: Problem, chosen: Candidate) -> Verdict:
     what = "serving tpot" if isinstance(problem.model, LanguageModel) else "mlperf Offline"
     designs, rate = one(chosen.fields), chosen.figures["tokens_per_s"]
     node, kind = str(chosen.fields["node"]), str(chosen.fields["memory"])
-    area, held = float(designs.area_mm2[0]), float(np.broadcast_to(designs.machine.memory_bytes, 1)[0])
+    area, held = first(designs.area_mm2), first(designs.machine.memory_bytes)
     sampled = manufacture.sampled_prices(node, kind, SAMPLES, SEED)
     areas = area * np.exp(area_spread() * rng.standard_normal(SAMPLES))
     unit = np.asarray(manufacture.unit_cost(areas, held, sampled).unit_usd)
     nre = np.asarray(manufacture.nre_usd(sampled))
-    slower = _factors("generic", what, rng)
+    slower = _factors(designs.hardware.family, what, rng)
 
     def per_million(price: Any, power_w: float = chosen.figures["power_w"], factor: Any = 1.0) -> Any:
         hourly = owned_usd_per_hour(price, power_w, chosen.chips, problem.operation)
         return usd_per_million_tokens(hourly, rate / factor)
 
-    central_unit, central_nre = chosen.figures["unit_usd"], float(designs.nre_usd[0])
+    central_unit, central_nre = chosen.figures["unit_usd"], first(designs.nre_usd)
     own = per_million(manufacture.volume_curve(unit, nre, problem.volume), factor=slower)
     bare = float(per_million(central_unit))
     chip = chosen.chip()
@@ -174,16 +174,16 @@ def verdict(problem: Problem, chosen: Candidate) -> Verdict:
         unit_usd=Interval.of(central_unit, unit),
         nre_usd=Interval.of(central_nre, nre),
         alternatives=(*buy, *partner),
-        swings=tornado(cost, assumed | _of_the_estimate(problem, area, what)),
+        swings=tornado(cost, assumed | _of_the_estimate(problem, designs.hardware.family, area, what)),
         policy=policy_class(chip),
         has_rtl=chip.template is not None,
         formats=str(chosen.fields["formats"]),
     )
 
 
-def _of_the_estimate(problem: Problem, area: float, what: str) -> dict[str, Quantity]:
+def _of_the_estimate(problem: Problem, family: str, area: float, what: str) -> dict[str, Quantity]:
     """Assumptions beside the prices: the area, the estimate's time, and how busy the chips are."""
-    low, high = interval("generic", what)
+    low, high = interval(family, what)
     spread = float(np.exp(area_spread() * _DECILE))
     busy = float(problem.operation.utilization)
     return {

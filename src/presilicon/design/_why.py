@@ -15,7 +15,7 @@ from presilicon.estimate.passes import PassCost
 from presilicon.frontend.language import LanguageModel
 
 from ._archive import Archive, Candidate
-from ._chip import one
+from ._chip import first, one
 from ._evaluate import FIGURES, PLACE, evaluate, violation
 from ._methods import around
 from ._problem import Problem, parallelism
@@ -100,30 +100,26 @@ def bottleneck(problem: Problem, values: Mapping[str, Value]) -> dict[str, float
         cost = steady_cost(machine, problem.model, load, formats=formats, parallelism=p)
         step = _seconds(cost.decode)
         prompt = _seconds(cost.prefill)
-        waiting, whole = _first(cost.waiting_s), max(sum(prompt.values()), 1e-30)
+        waiting, whole = first(cost.waiting_s), max(sum(prompt.values()), 1e-30)
         for name in BOUNDS:
             seconds[name] = step[name] + waiting * prompt[name] / whole
-        seconds["overhead"] += max(_first(cost.step_s) - sum(step.values()), 0.0)
+        seconds["overhead"] += max(first(cost.step_s) - sum(step.values()), 0.0)
     else:
         batch = np.array([values["batch"]], dtype=np.float64)
-        seconds = _seconds(pass_cost(machine, problem.model.inference(batch=batch, formats=formats, tokens=None)))
-        seconds["overhead"] += _first(machine.constants.query_s)
+        seconds = _seconds(pass_cost(machine, problem.model.inference(batch=batch, formats=formats, tokens=problem.tokens)))
+        seconds["overhead"] += first(machine.constants.query_s)
     total = sum(seconds.values())
     return {RESOURCES[name]: share / total for name, share in sorted(seconds.items(), key=lambda item: -item[1])}
-
-
-def _first(value: Any) -> float:
-    return float(np.broadcast_to(value, 1)[0])
 
 
 def _seconds(cost: PassCost) -> dict[str, float]:
     """Time of a pass by what bounds each operator; launches apart."""
     found = dict.fromkeys(BOUNDS, 0.0)
     for op, part in zip(cost.graph.operators, cost.costs, strict=True):
-        over = op.count * _first(part.overhead_s)
+        over = op.count * first(part.overhead_s)
         found["overhead"] += over
-        bound = BOUNDS[int(np.argmax([_first(getattr(part, f"{name}_s")) for name in BOUNDS[:-1]]))]
-        found[bound] += max(op.count * _first(part.latency_s) - over, 0.0)
+        bound = BOUNDS[int(np.argmax([first(getattr(part, f"{name}_s")) for name in BOUNDS[:-1]]))]
+        found[bound] += max(op.count * first(part.latency_s) - over, 0.0)
     return found
 
 
