@@ -37,8 +37,9 @@ EMISSIONS: Mapping[type, Emission] = {
     Pool: emit_pool.EMISSION,
     Gather: emit_gather.EMISSION,
 }
-# Rows of a strand from which on a second one pays: its weights pass twice, its vector work hides the other's.
-STRAND_ROWS = 32
+# A second strand pays from so many rows of each on, where the array does so many multiply-adds for one of a lane: its weights
+# pass twice, its vector work hides the other's. Found on MiniLM-L6 at 128 tokens on the cores of the library.
+STRAND_ROWS, STRAND_MACS = 32, 32
 # Up to so many rows the weights of products are what costs.
 FEW_ROWS = 16
 
@@ -67,11 +68,8 @@ def emit(lowered: Lowered, core: Core, *, strands: int = 0) -> Emitted:
     CapacityError where something does not fit, with both numbers.
     """
     emissions = [emission_of(step) for step in lowered.steps]
-    most = max((lowered.tensors[step.x].rows for step in lowered.steps if isinstance(step, Product)), default=1)
-    few = most <= FEW_ROWS
-    if not strands:
-        windows = any(isinstance(step, Convolution) for step in lowered.steps)
-        strands = 2 if not windows and core.scratchpad_banks >= 8 and most >= 2 * STRAND_ROWS * core.cores else 1
+    few = max((lowered.tensors[step.x].rows for step in lowered.steps if isinstance(step, Product)), default=1) <= FEW_ROWS
+    strands = strands or strands_for(lowered, core)
     parts = core.cores * strands
     where = order(lowered, emissions, parts, core.cores)
     dram = Dram()
@@ -115,6 +113,18 @@ def emit(lowered: Lowered, core: Core, *, strands: int = 0) -> Emitted:
         ),
         step_of=tuple(steps),
     )
+
+
+def strands_for(lowered: Lowered, core: Core) -> int:
+    """Strands of rows that a core interleaves: 2 where there are rows and room for both and the vector unit is what costs."""
+    products = [step for step in lowered.steps if isinstance(step, Product)]
+    windows = any(isinstance(step, Convolution) for step in lowered.steps)
+    each = max((lowered.tensors[step.x].rows for step in products), default=0) // (2 * core.cores)
+    if windows or core.scratchpad_banks < 8 or each < STRAND_ROWS or core.rows * core.chunks < STRAND_MACS:
+        return 1
+    widest = max(int(lowered.constants[step.weights].shape[0]) for step in products)
+    room = core.scratchpad_bytes // 8
+    return 2 if widest * min(each, 2 * STRAND_ROWS) <= room else 1
 
 
 def _regions(lowered: Lowered, addresses: Mapping[str, int]) -> list[Region]:
