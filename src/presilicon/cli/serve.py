@@ -16,6 +16,7 @@ from presilicon.cli.output import print_json, say
 if TYPE_CHECKING:
     from presilicon.replay import Deployment
     from presilicon.serve import Endpoint
+    from presilicon.serve.chip_text import TextLevel
 
 INTERRUPTED = 130
 
@@ -44,6 +45,14 @@ TYPICAL_LENGTHS = 1024, 128
 @count_option("--max-body-bytes", "Most bytes of a request's body.", 4 * 2**20)
 @count_option("--output-tokens", "Tokens of an answer where the request sets no limit.", 256)
 @amount_option("--drain-s", "Time that requests in flight have to end after SIGTERM.", 30.0, metavar="S", zero=True)
+@click.option("--text-program", type=click.Path(), metavar="PROGRAM", help="Text of a compiled character-level decoder.")
+@click.option(
+    "--text-level",
+    type=click.Choice(["simulate", "reference"]),
+    default="simulate",
+    show_default=True,
+    help="How PROGRAM is run: instruction by instruction, or its exact meaning, the same bits and quicker.",
+)
 @click.option("--served-model-name", "names", multiple=True, metavar="NAME", help="Name that requests use; may be repeated.")
 @as_json
 def serve(
@@ -60,6 +69,8 @@ def serve(
     max_body_bytes: int,
     output_tokens: int,
     drain_s: float,
+    text_program: str | None,
+    text_level: TextLevel,
     as_json: bool,
     **options: Any,
 ) -> int:
@@ -69,11 +80,13 @@ def serve(
     presilicon serve llama-3.1-8b --chip h100
     presilicon serve llama-3.1-70b --chip h100 --chips 4 --weights fp8 --replicas 2 --port 8080
     presilicon serve llama-3.1-8b --chip my-chip.toml --speedup 10 --served-model-name gpt-4o
+    presilicon serve llama-3.1-8b --chip h100 --text-program licences.prog --text-level reference
 
-    No model is run: the text is filler unless a response says otherwise, and only the timing means something.
+    MODEL is not run: the timing is its own, the text is filler, or with --text-program that of a small decoder that presilicon
+    compile made a program of; each response says which.
     Ctrl-C or SIGTERM let requests in flight finish. --json prints the address and the setting as one object.
     """
-    from presilicon.serve import Endpoint, Settings, bind
+    from presilicon.serve import ChipText, Endpoint, Settings, bind
     from presilicon.serve import serve as run
 
     settings = Settings(
@@ -86,8 +99,9 @@ def serve(
         output_tokens=output_tokens,
         drain_s=drain_s,
     )
-    listener = bind(settings)
+    listener, source = bind(settings), None
     try:
+        source = ChipText(text_program, text_level) if text_program else None
         deployment = deployer(model, options, TYPICAL_LENGTHS)(chips)
         name = deployment.model.name
         known = (name,) if Path(model).exists() else tuple(dict.fromkeys((name, model)))
@@ -97,12 +111,15 @@ def serve(
             chip=deployment.chip.name,
             settings=settings,
             context_tokens=max_model_len,
+            source=source,
         )
         address, found = listener.getsockname()[:2]
         url = f"http://{f'[{address}]' if ':' in address else address}:{found}"
         ended_by = run(endpoint, listener, started=lambda: _tell(endpoint, deployment, url, as_json))
     finally:
         listener.close()
+        if source is not None:
+            source.close()
     return INTERRUPTED if ended_by == signal.SIGINT else 0
 
 

@@ -106,7 +106,7 @@ class Endpoint:
                 answers.append(answer)
                 of.append(prompt)
         name = request.scope["presilicon.request_id"]
-        reply = Reply(kind, exchange, self.engine, request_id=name, model=body.model, source=self.source.name)
+        reply = Reply(kind, exchange, self.engine, request_id=name, model=body.model, source=self.source)
         reply.prompt_tokens = sum(prompt.tokens for prompt in prompts)
         self.engine.open(exchange, answers, of, self.clock.arrival(request.scope.get(RECEIVED)))
         for replica in {answer.replica for answer in answers}:

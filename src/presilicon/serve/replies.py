@@ -16,7 +16,7 @@ from fastapi.responses import Response
 from presilicon.serve.engine import Engine
 from presilicon.serve.exchange import Answer, End, Exchange
 from presilicon.serve.gate import STREAM, Message, Receive, Scope, Send
-from presilicon.serve.text import quoted
+from presilicon.serve.text import TextSource, quoted
 
 DONE = b"data: [DONE]\n\n"
 EVENT_END = b"}\n\n"
@@ -36,17 +36,25 @@ class Reply:
     """What all objects of one reply share; ``kind`` chooses between the two APIs."""
 
     def __init__(
-        self, kind: Literal["chat", "text"], exchange: Exchange, engine: Engine, *, request_id: str, model: str, source: str
+        self,
+        kind: Literal["chat", "text"],
+        exchange: Exchange,
+        engine: Engine,
+        *,
+        request_id: str,
+        model: str,
+        source: TextSource,
     ) -> None:
         self.chat = kind == "chat"
         self.exchange, self.engine = exchange, engine
         self.prompt_tokens = 0
-        self.about = {"text": source, "note": NOTE} if source == "filler" else {"text": source}
+        note = getattr(source, "note", "")
+        self.about = {"text": source.name, "note": note} if note else {"text": source.name}
         self.head = {
             "id": ("chatcmpl-" if self.chat else "cmpl-") + request_id,
             "created": int(time.time()),
             "model": model,
-            "system_fingerprint": f"presilicon-{source}",
+            "system_fingerprint": f"presilicon-{source.name}",
         }
 
     def usage(self, completion_tokens: int) -> dict[str, int]:
@@ -80,9 +88,6 @@ class Reply:
         """One choice of an event; an event that ends a choice has no text."""
         said = {"delta": {"content": text} if finish is None else {}} if self.chat else {"text": text}
         return {"index": answer.index, **said, "logprobs": None, "finish_reason": finish}
-
-
-NOTE = "The chip is simulated and no model was run: the text is filler, the timing is the chip's."
 
 
 def timing(answer: Answer) -> dict[str, Any]:

@@ -35,6 +35,7 @@ class TextSource(Protocol):
     The scheduler says when a token comes; the source says which. ``open`` is called once per answer, and its iterator is
     advanced once per token, on the server's only thread: a source that computes should do so elsewhere, ahead of time.
     An iterator that ends, ends the answer (``finish_reason`` "stop"), unless the request ignores the end of sequence.
+    Where the source has a ``note``, a sentence on its text, each response carries it.
     """
 
     @property
@@ -51,6 +52,7 @@ class Filler:
     """Words without meaning, one per token, without end; the same for the same seed and choice."""
 
     name = "filler"
+    note = "The chip is simulated and no model was run: the text is filler, the timing is the chip's."
 
     def open(self, prompt: str, *, seed: int, choice: int) -> Iterator[str]:
         """Words drawn from ``seed`` and ``choice``; ``prompt`` does not matter."""
