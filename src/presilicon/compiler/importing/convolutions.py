@@ -17,13 +17,21 @@ from presilicon.compiler.importing.graph import Array, FloatGraph, Node
 from presilicon.errors import ModelError, nearest
 
 _POOLS = ("MaxPool", "AveragePool")
+_REDUCTIONS = ("GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin")
 
 
 def folded(graph: FloatGraph) -> FloatGraph:
     """The graph with its convolutions and poolings in that form; what has another rank or moving weights stays as it is."""
     nodes, constants = [], dict[str, Array]()
     for node in graph.nodes:
-        made = _convolution(graph, node, constants) if node.op == "Conv" else _pool(graph, node) if node.op in _POOLS else None
+        made = None
+        if node.op == "Conv":
+            made = _convolution(graph, node, constants)
+        elif node.op in _POOLS:
+            made = _pool(graph, node)
+        elif node.op in _REDUCTIONS and np.prod(graph.shape(node.inputs[0])) == np.prod(graph.shape(node.outputs[0])):
+            # Over axes of one element: nothing is reduced.
+            made = Node(node.name, "Reshape", node.inputs[:1], node.outputs, {}, "", node.sources)
         nodes.append(made or node)
     graph = graph.rewritten(nodes, constants)
     while (found := _first_fold(graph)) is not None:
@@ -125,7 +133,7 @@ def fine(graph: FloatGraph, names: Collection[str]) -> FloatGraph:
         left -= found
         nodes.append(replace(node, attributes={**node.attributes, "fine": True}) if found else node)
     if left:
-        known = [node.name.rsplit("/", 1)[-1] for node in graph.nodes if node.op == "Conv"]
+        known = [(*node.sources, node.name)[0].rsplit("/", 1)[-1] for node in graph.nodes if node.op == "Conv"]
         hint = nearest(min(left), known) or ("one of " + ", ".join(known[:8]) if known else "it has none")
         raise ModelError(f"no convolution is called {min(left)}", where=graph.name, hint=hint)
     return graph.rewritten(nodes)
