@@ -359,13 +359,14 @@ def build(
     calibration: Mapping[str, Array] | None = None,
     weights: WeightFormat = "int8",
     host_fallback: bool = False,
+    fine: Sequence[str] = (),
     progress: Callable[[str], None] = lambda text: None,
 ) -> Built:
     """A model's ONNX file, or a model by name (with ``tokens``) whose package is installed, as programs for a template chip.
 
-    ``calibration``: samples by input along a new first axis. ModelError where the file or the data cannot be used or nodes are
-    refused (with ``host_fallback`` they run on the host), ChipError where the chip is not of the template, CapacityError where
-    something does not fit it.
+    ``calibration``: samples by input along a new first axis. ``fine``: convolutions whose image is taken in two terms of int8.
+    ModelError where the file or the data cannot be used or nodes are refused (with ``host_fallback`` they run on the host),
+    ChipError where the chip is not of the template, CapacityError where something does not fit it.
     """
     core = Core.of(chip)
     began = time.perf_counter()
@@ -376,6 +377,7 @@ def build(
         calibration=calibration,
         weights=weights,
         host_fallback=host_fallback,
+        fine=fine,
     )
     halfway = time.perf_counter()
     parts: list[ChipPart | HostPart] = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import files
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from presilicon.compiler.importing import Source
 from presilicon.compiler.lower import LoweredModel, lower
 from presilicon.compiler.steps import Pool
 from presilicon.errors import ModelError
-from presilicon.flow import LEVELS, Session
+from presilicon.flow import LEVELS, Session, build
 from presilicon.isa import verify
 from presilicon.template import Core
 
@@ -172,6 +173,16 @@ def test_a_convolution_that_is_none_is_named():
     with pytest.raises(ModelError, match="no convolution is called conv_99") as caught:
         lower(Source(mobile(image=16, width=4), "mobile"), fine=("conv_99",))
     assert "did you mean conv_" in str(caught.value.hint)
+
+
+def test_a_fine_convolution_is_two(tmp_path: Path) -> None:
+    path = tmp_path / "mobile.onnx"
+    path.write_bytes(mobile(image=16, width=4).SerializeToString())
+    plain, finer = (build(path, chips.load("core-8x8"), fine=fine).compiled.chip_parts[0].lowered for fine in ((), ("conv_0",)))
+    assert len(finer.steps) == len(plain.steps) + 2
+    (rest,) = (t for t in finer.tensors.values() if t.name.endswith(".rest") and t.dtype == "int8")
+    # The second term's levels are 1/254 of the first's.
+    assert rest.scale == pytest.approx(finer.tensors[rest.name.replace("rest", "moving")].scale / 254)
 
 
 def test_the_largest_of_windows_goes_over_levels_where_it_is_only_multiplied():

@@ -120,9 +120,10 @@ def format_option(name: str) -> Decorator:
 
 
 def compile_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What commands that compile take: ``--dim``, ``--tokens``, ``--calibrate``, ``--weights``, ``--host-fallback``."""
+    """What commands that compile take: sizes, calibration data, formats, and what becomes of nodes that are refused."""
     for option in (
         click.option("--host-fallback", is_flag=True, help="Run nodes the chip cannot do on ONNX Runtime."),
+        click.option("--fine", multiple=True, metavar="NODE", help="Conv whose image is faint: two int8 terms; repeatable."),
         click.option("--weights", type=click.Choice(["int8", "int4"]), default="int8", show_default=True, help="Of matmuls."),
         click.option("--calibrate", type=click.Path(), metavar="X.npz", help="Inputs to calibrate on, samples along axis 0."),
         count_option("--tokens", "Tokens of a model that is known by name."),
@@ -133,7 +134,12 @@ def compile_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def compile_arguments(
-    dims: tuple[tuple[str, int], ...], tokens: int | None, calibrate: str | None, weights: str, host_fallback: bool
+    dims: tuple[tuple[str, int], ...],
+    tokens: int | None,
+    calibrate: str | None,
+    weights: str,
+    fine: tuple[str, ...],
+    host_fallback: bool,
 ) -> dict[str, Any]:
     """Options of ``compile_options`` as arguments of ``flow.build``."""
     from presilicon.compiler.array_files import read_arrays
@@ -144,5 +150,6 @@ def compile_arguments(
         "tokens": tokens,
         "calibration": calibration,
         "weights": weights,
+        "fine": fine,
         "host_fallback": host_fallback,
     }
