@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from presilicon.compiler.compiled import ChipPart, Compiled
-from presilicon.compiler.ports import Port
+from presilicon.compiler.ports import Port, taken
 from presilicon.compiler.steps import Gather, Lowered
 from presilicon.compiler.work import macs, unique_bytes
 from presilicon.dram import DramOptions
+from presilicon.estimate.program import EstimatedEvent, ProgramEstimate, program_estimate
 from presilicon.flow import Event, Level, PartRun, Progress, Result, Session, different
 
 Array = NDArray[np.generic]
@@ -73,23 +74,42 @@ def check_model(
     if rtl:
         mismatches["simulate_rtl"] = different(results["simulate"].outputs, results["rtl"].outputs)
     last = results["rtl" if rtl else "simulate"]
+    estimates = _estimates(compiled, inputs, options or DramOptions())
+    estimated = round(sum(estimate.cycles for estimate in estimates.values()))
     return ModelCheck(
         mismatches=mismatches,
-        cycles={level: result.cycles for level, result in results.items() if level != "reference"},
+        cycles={"estimate": estimated} | {level: result.cycles for level, result in results.items() if level != "reference"},
         utilization=last.utilization,
-        steps=_lines(compiled, results),
+        steps=_lines(compiled, results, estimates),
         results=results,
     )
 
 
-def _lines(compiled: Compiled, results: Mapping[Level, Result]) -> tuple[StepLine, ...]:
+def _estimates(compiled: Compiled, inputs: Mapping[str, Array], options: DramOptions) -> dict[int, ProgramEstimate]:
+    """The estimate of each part on the chip, by its number, with the runtime arguments that the inputs give."""
+    found: dict[int, ProgramEstimate] = {}
+    for number, part in enumerate(compiled.parts):
+        if isinstance(part, ChipPart):
+            ports = [port for port in part.inputs if port.argument and port.name in inputs]
+            _, arguments = taken(part.lowered, ports, {port.name: inputs[port.name] for port in ports})
+            registers = {part.lowered.register(name): value for name, value in arguments.items()}
+            beat_cycles = options.num / options.den
+            found[number] = program_estimate(
+                part.programs, compiled.core, registers, latency=options.latency, beat_cycles=beat_cycles
+            )
+    return found
+
+
+def _lines(
+    compiled: Compiled, results: Mapping[Level, Result], estimates: Mapping[int, ProgramEstimate]
+) -> tuple[StepLine, ...]:
     peak = compiled.core.rows * compiled.core.cols * compiled.core.cores
     found: list[StepLine] = []
     for number, part in enumerate(compiled.parts):
         if not isinstance(part, ChipPart):
             continue
         simulated = results["simulate"].parts[number]
-        cycles = {"simulate": step_cycles(part, simulated.events)}
+        cycles = {"estimate": step_cycles(part, estimates[number].events), "simulate": step_cycles(part, simulated.events)}
         if "rtl" in results:
             cycles["rtl"] = step_cycles(part, _numbered(simulated, results["rtl"].parts[number]))
         bounds = _bounds(part, simulated.events)
@@ -126,7 +146,7 @@ def _numbered(simulated: PartRun, hardware: PartRun) -> list[Event]:
     return found
 
 
-def step_cycles(part: ChipPart, events: Sequence[Event]) -> list[int]:
+def step_cycles(part: ChipPart, events: Sequence[Event] | Sequence[EstimatedEvent]) -> list[int]:
     """Cycles that are each step's, as the module says; with several cores the mean over them."""
     cores = len(part.programs)
     total = np.zeros(len(part.lowered.steps))
@@ -141,7 +161,7 @@ def step_cycles(part: ChipPart, events: Sequence[Event]) -> list[int]:
 _PRIORITY = ("store", "load", "vector", "matmul")
 
 
-def _owned(step_of: Sequence[int], events: Sequence[Event], steps: int) -> NDArray[np.float64]:
+def _owned(step_of: Sequence[int], events: Sequence[Event | EstimatedEvent], steps: int) -> NDArray[np.float64]:
     """Cycles of each step on one core, from the start of the run to its last ``done``."""
     step = np.array([step_of[e.pc] if 0 <= e.pc < len(step_of) else -1 for e in events])
     start, end = np.array([e.issue for e in events]), np.array([e.done + 1 for e in events])
