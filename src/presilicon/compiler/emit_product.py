@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 
+import numpy as np
+
 from presilicon.compiler.emission import Emission
 from presilicon.compiler.epilogue import Epilogue, Limits
 from presilicon.compiler.meaning import weights_of
@@ -135,7 +137,7 @@ def plan_weights(strand: Strand, step: Product) -> Sequence[Chunk | Hold]:
 def _packed(strand: Strand, step: Product, tiles: ProductPlan) -> bytes:
     constants = strand.lowered.constants
     if tiles.int4:
-        weights, multipliers = constants[step.weights].astype("int8"), constants[step.multipliers].astype("uint8")
+        weights, multipliers = np.asarray(constants[step.weights], np.int8), np.asarray(constants[step.multipliers], np.uint8)
         made = pack(strand.core, weights, multipliers, chunk_blocks=tiles.chunk_blocks, group_blocks=tiles.group_blocks)
     else:
         made = pack(strand.core, weights_of(step, constants), chunk_blocks=tiles.chunk_blocks)

@@ -97,10 +97,10 @@ def exact_product(x: Array, w: Array) -> NDArray[np.int32]:
 
 def weights_of(step: Product, values: Mapping[str, Array]) -> NDArray[np.int8]:
     """The int8 weights that the array multiplies with: int4 values times their group's multiplier."""
-    weights = values[step.weights].astype(np.int8)
+    weights = np.asarray(values[step.weights], np.int8)
     if not step.multipliers:
         return weights
-    multipliers = values[step.multipliers].astype(np.int16)
+    multipliers = np.asarray(values[step.multipliers], np.int16)
     return (weights * multipliers[np.arange(weights.shape[0]) // step.group]).astype(np.int8)
 
 
