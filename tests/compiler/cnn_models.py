@@ -134,7 +134,9 @@ def mobile(*, image: int = 32, width: int = 8, classes: int = 10, seed: int = 0)
 
 def session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     """ONNX Runtime on a model."""
-    return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def fitted(
