@@ -49,7 +49,7 @@ def run(
     the same bytes. X.npz holds arrays by the names of the model's inputs (numpy.savez).
     """
     from presilicon.compiler.array_files import read_arrays, write_arrays
-    from presilicon.compiler.compiled import Compiled
+    from presilicon.compiler.compiled import Compiled, HostPart
     from presilicon.dram import DramOptions
     from presilicon.flow import LEVELS, Session
 
@@ -93,6 +93,9 @@ def run(
     if result.cycles:
         used = f"{100 * (result.utilization or 0):.1f} % of the array's peak"
         say(f"{result.cycles:,} cycles, {1e3 * result.chip_time_s:.3f} ms on the chip, {used}; {result.wall_s:.1f} s here.")
+    if values["host_bytes"]:
+        nodes = sum(len(part.nodes) for part in compiled.parts if isinstance(part, HostPart))
+        say(f"{nodes} nodes ran on the host: {values['host_bytes']:,} bytes went there and back.")
 
 
 def _same_chip(compiled: Compiled, chip: str, program: str) -> None:

@@ -110,7 +110,8 @@ def lower(
     report = _report(imported, graph, whole.builder.origin, whole.refused, "refused", how)
     if not host_fallback:
         listed = "; ".join(f"{n.node} ({n.op}): {n.reason}" for n in report.refused[:8])
-        raise ModelError(f"{len(report.refused)} nodes cannot go onto the chip: {listed}", where=graph.name,
+        count = f"{len(report.refused)} node{'s' if len(report.refused) > 1 else ''}"
+        raise ModelError(f"{count} cannot go onto the chip: {listed}", where=graph.name,
                          hint="--host-fallback runs them on ONNX Runtime")  # fmt: skip
     parts = [
         part if isinstance(part, HostPart) else attempt(part).part()
