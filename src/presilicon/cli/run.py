@@ -95,7 +95,7 @@ def run(
         say(f"{result.cycles:,} cycles, {1e3 * result.chip_time_s:.3f} ms on the chip, {used}; {result.wall_s:.1f} s here.")
     if values["host_bytes"]:
         nodes = sum(len(part.nodes) for part in compiled.parts if isinstance(part, HostPart))
-        say(f"{nodes} nodes ran on the host: {values['host_bytes']:,} bytes went there and back.")
+        say(f"{nodes} node{'s' if nodes > 1 else ''} ran on the host: {values['host_bytes']:,} bytes went there and back.")
 
 
 def _same_chip(compiled: Compiled, chip: str, program: str) -> None:
