@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from presilicon.cli import main
 from presilicon.errors import InputError
-from presilicon.view.design_report import design_document
+from presilicon.view.design_report import design_document, read_design
 from presilicon.view.document import Document, datum, html, pictures_of, shown
 from presilicon.view.trace_report import read_trace_events
 from presilicon.view.validation_report import read_rows
@@ -124,39 +125,32 @@ def test_folders_that_hold_no_results(
     assert not (tmp_path / "report.html").exists()
 
 
-FOUND: dict[str, Any] = {
-    "designs_evaluated": 1000, "designs_per_s": 5000.0,
-    "chosen": {
-        "name": "<script>alert(1)</script>", "fields": {"node": "n5", "cores": 8, "stacks": 2, "scratchpad_bytes": 1e6,
-                                                        "shared_sram_bytes": 3e7, "batch": 8},
-        "figures": {"usd_per_million_tokens": 0.1, "energy_j_per_token": 0.2, "time_per_output_token_s": 0.01,
-                    "area_mm2": 500.0,
-                    "tdp_w": 300.0, "unit_usd": 2000.0, "tokens_per_s": 4321.0},
-        "area": {"matrix": 200.0, "vector": 20.0, "sram": 60.0, "memory": 50.0, "link": 20.0, "host": 5.0, "uncore": 145.0},
-        "price": {"die_usd": 300.0, "package_usd": 500.0, "memory_usd": 900.0},
-    },
-    "pareto": [
-        {"name": f"d{i}", "fields": {"batch": 2**i},
-         "figures": {"usd_per_million_tokens": 0.1 + 0.1 * i, "energy_j_per_token": 0.3 - 0.02 * i,
-                     "time_per_output_token_s": 0.02,
-                     "area_mm2": 400.0, "tdp_w": 200.0, "unit_usd": 1500.0, "tokens_per_s": 100.0}}
-        for i in range(5)
-    ],
-    "decisions": [{"change": "<img src=x>", "gain_share": 0.25, "saved_w": 12.0}, {"change": "more SRAM", "gain_share": None}],
-    "recommendation": ["Build it & sell it.", "If the traffic comes."], "break_even": {"chips": 12000.0, "note": "in 2028"},
-    "problem": {"model": "<b>model</b>", "objective": "tokens-per-dollar"}, "command": "presilicon design x",
-}  # fmt: skip
+@pytest.fixture
+def designed(tmp_path: Path) -> Path:
+    """What `design llama-3.1-8b --max-power-w 150 --node n5 --budget 20000` wrote, some of its rows."""
+    (tmp_path / "design.json").write_text((Path(__file__).parent / "design.json").read_text())
+    return tmp_path
 
 
-def test_a_search_is_told_with_its_own_figures_and_no_markup_of_others() -> None:
-    document = design_document(FOUND, made_by="presilicon")
-    text = html(document)
-    assert checked(text, FOUND) > 30
-    assert "<b>model" not in text
-    assert "<img" not in text
-    assert "Build it &amp; sell it." in text
+def test_figures_of_a_search_are_those_of_its_json(designed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(designed)]) == 0
+    found = json.loads((designed / "design.json").read_text())
+    text = (designed / "report.html").read_text()
+    assert checked(text, found) > 60
+    for sentence in found["recommendation"]:
+        assert escape(sentence) in text
+    document = read_design(designed, made_by="presilicon")
     assert len(document.summary) == 5
-    assert {"floorplan", "cost-and-energy"} <= set(pictures_of(document))
+    assert {"floorplan", "cost-and-energy", "cost-and-latency", "where-the-time-goes"} <= set(pictures_of(document))
+
+
+def test_names_of_others_are_text_in_a_report(designed: Path) -> None:
+    text = (designed / "design.json").read_text()
+    hostile = "<script>alert(1)</script><img src=x onerror=alert(2)>"
+    found = json.loads(text.replace("Llama-3.1-8B", hostile).replace("HBM", hostile))
+    found["chosen"]["name"] = found["alternatives"][0]["chip"] = hostile
+    checked(html(design_document(found, made_by=hostile)), found)
+    assert "<img" not in html(design_document(found, made_by=hostile))
 
 
 def test_rows_of_a_validation(tmp_path: Path) -> None:

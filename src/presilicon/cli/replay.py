@@ -22,8 +22,9 @@ from presilicon.cli.output import command_line, print_json, print_table, progres
 @workload_options
 @click.option("-o", "output", type=click.Path(), metavar="DIR", help="Folder for report.json, requests.csv and timeline.csv.")
 @click.option("--compare", "measured", type=click.Path(), metavar="FILE", help="A result of GuideLLM or vLLM to lay beside.")
+@click.option("--watch", is_flag=True, help="Show queue, cache and latencies while it runs.")
 @as_json
-def replay(model: str, as_json: bool, output: str | None, measured: str | None, **options: Any) -> None:
+def replay(model: str, as_json: bool, output: str | None, measured: str | None, watch: bool, **options: Any) -> None:
     """Replay requests for MODEL on a chip: latencies, goodput, energy and cost under load.
 
     \b
@@ -38,13 +39,14 @@ def replay(model: str, as_json: bool, output: str | None, measured: str | None, 
     from presilicon.replay import run
     from presilicon.replay.compare import compare
     from presilicon.replay.results import write_results
+    from presilicon.view.watch import watch_replay
 
     workload = workload_of(options)
     requests = workload.load(options["seed"])
     deployment = deployer(model, options, typical_lengths(requests))(options["chips"])
     fleet = fleet_of(deployment, options, options["replicas"])
-    with bar() as told:
-        report = run(fleet, requests, slo=workload.slo, progress=told)
+    with watch_replay(watch) as seen, bar(not watch) as told:
+        report = run(fleet, requests, slo=workload.slo, progress=told, watch=seen if watch else None)
     beside = [one.to_json() for one in compare(measured, report)] if measured else []
     files = write_results(output, report, command=command_line()) if output else []
     if as_json:
@@ -61,11 +63,11 @@ def replay(model: str, as_json: bool, output: str | None, measured: str | None, 
 
 
 @contextmanager
-def bar() -> Iterator[Callable[[int, int], None] | None]:
+def bar(wanted: bool = True) -> Iterator[Callable[[int, int], None] | None]:
     """A progress bar on stderr where that is a terminal; a function that moves it."""
     import sys
 
-    if not sys.stderr.isatty():
+    if not (wanted and sys.stderr.isatty()):
         yield None
         return
     from rich.console import Console

@@ -7,7 +7,7 @@ replays requests on a ``Fleet``; ``read_trace``, ``poisson``, ``gamma`` and ``to
 from presilicon.replay.arrivals import Distribution, Lengths, PrefixSharing, at_rate, gamma, poisson, together
 from presilicon.replay.deployment import Deployment, Speculation, deploy
 from presilicon.replay.fleet import ROUTINGS, Fleet, Router
-from presilicon.replay.outcome import Percentiles, ReplayReport
+from presilicon.replay.outcome import Percentiles, ReplayReport, Underway
 from presilicon.replay.requests import Limits, Refusal, Request, Slo
 from presilicon.replay.run import ClosedLoop, run
 from presilicon.replay.scheduler import Run, Scheduler, Step
@@ -32,6 +32,7 @@ __all__ = [
     "Slo",
     "Speculation",
     "Step",
+    "Underway",
     "at_rate",
     "deploy",
     "gamma",

@@ -97,6 +97,20 @@ class ReplayReport:
         return found | {"refused_by": dict(self.refused_by), "slo": {"ttft_s": self.slo.ttft_s, "tpot_s": self.slo.tpot_s}}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Underway:
+    """How far a replay is: requests ended and in all, virtual time, what runs and waits now, latencies so far (median, p99)."""
+
+    ended: int
+    total: int
+    virtual_s: float
+    running: int
+    waiting: int
+    kv_usage: float
+    ttft_s: tuple[float, float]
+    tpot_s: tuple[float, float]
+
+
 class Ledger:
     """Times of every request and what every step did, as plain columns that grow."""
 
@@ -171,6 +185,20 @@ class Ledger:
         self._steps.append((start_s, end_s, took.decodes, took.prefill_tokens, scheduler.running, scheduler.waiting,
                             scheduler.kv_usage, took.energy_j, took.decodes * took.steps))  # fmt: skip
 
+    def underway(self, schedulers: Sequence[Scheduler]) -> Underway:
+        """How far the replay is."""
+        first, end = np.array(self.first_s), np.array(self.end_s)
+        ttft = (first - np.array(self.arrival_s))[np.isfinite(first)]
+        steps = np.array([request.output_tokens - 1.0 for request in self.requests])
+        ended = np.isfinite(end) & (steps > 0)
+        tpot = (end - first)[ended] / steps[ended]
+        return Underway(
+            ended=self.ended, total=len(self.requests), virtual_s=self._steps[-1][1] if self._steps else 0.0,
+            running=sum(s.running for s in schedulers), waiting=sum(s.waiting for s in schedulers),
+            kv_usage=sum(s.kv_usage for s in schedulers) / len(schedulers), ttft_s=_half_and_late(ttft),
+            tpot_s=_half_and_late(tpot),
+        )  # fmt: skip
+
     def report(
         self, fleet: Fleet, slo: Slo, schedulers: Sequence[Scheduler], operation: Operation | None = None
     ) -> ReplayReport:
@@ -226,6 +254,11 @@ class Ledger:
         for index, refusal in self.refusals:
             reasons[index] = refusal.reason
         return reasons
+
+
+def _half_and_late(values: Floats) -> tuple[float, float]:
+    found = Percentiles.of(values)
+    return found.p50, found.p99
 
 
 def _over(amount: float, by: float) -> float:

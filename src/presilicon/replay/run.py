@@ -13,7 +13,7 @@ from presilicon.economics import Operation
 from presilicon.errors import WorkloadError
 from presilicon.replay.decoding import Id
 from presilicon.replay.fleet import Fleet, Router
-from presilicon.replay.outcome import Ledger, ReplayReport
+from presilicon.replay.outcome import Ledger, ReplayReport, Underway
 from presilicon.replay.requests import Refusal, Request, Slo
 from presilicon.replay.scheduler import Scheduler
 
@@ -52,16 +52,17 @@ def run(
     slo: Slo | None = None,
     operation: Operation | None = None,
     progress: Progress | None = None,
+    watch: Callable[[Underway], None] | None = None,
     most_missed: int | None = None,
 ) -> ReplayReport:
     """Replay ``requests`` (sorted by arrival) on a fleet.
 
-    ``progress`` is called with requests ended and requests in all. Once more than ``most_missed`` requests have missed the SLO
-    the replay is given up: the report then holds what was served until there. WorkloadError where there are none, they are
-    not sorted, or two have the same id.
+    ``progress`` is called with requests ended and requests in all, ``watch`` with more of how far it is. Once more than
+    ``most_missed`` requests have missed the SLO the replay is given up: the report then holds what was served until there.
+    WorkloadError where there are none, they are not sorted, or two have the same id.
     """
     started = perf_counter()
-    replay = _Replay(fleet, requests, progress)
+    replay = _Replay(fleet, requests, progress, watch)
     slo = slo or Slo()
     if most_missed is not None:
         replay.ledger.judge(slo)
@@ -73,8 +74,14 @@ def run(
 class _Replay:
     """What one replay holds while it runs."""
 
-    def __init__(self, fleet: Fleet, requests: Sequence[Request] | ClosedLoop, progress: Progress | None) -> None:
-        self.fleet, self.progress = fleet, progress
+    def __init__(
+        self,
+        fleet: Fleet,
+        requests: Sequence[Request] | ClosedLoop,
+        progress: Progress | None,
+        watch: Callable[[Underway], None] | None = None,
+    ) -> None:
+        self.fleet, self.progress, self.watch = fleet, progress, watch
         closed = isinstance(requests, ClosedLoop)
         given = requests.requests if isinstance(requests, ClosedLoop) else requests
         if not given:
@@ -108,8 +115,8 @@ class _Replay:
         events, busy, replicas = 0, self.busy, self.replicas
         while most_missed is None or self.ledger.missed <= most_missed:
             events += 1
-            if self.progress is not None and not events % _TOLD_EVERY:
-                self.progress(self.ledger.ended, len(self.ledger.requests))
+            if not events % _TOLD_EVERY:
+                self._tell()
             arrives_s = self.arriving[-1].arrival_s if self.arriving else inf
             sent_s = self.sent[0][0] if self.sent else inf
             next_s = min(arrives_s, sent_s)
@@ -134,8 +141,13 @@ class _Replay:
                 self._go_on(replica, min(next_s, self._fed_from(replica)))
                 if self.queue or not replica.scheduler.idle:  # an idle one asks again for what waits
                     self._wake(replica)
+        self._tell()
+
+    def _tell(self) -> None:
         if self.progress is not None:
             self.progress(self.ledger.ended, len(self.ledger.requests))
+        if self.watch is not None:
+            self.watch(self.ledger.underway(self.schedulers))
 
     def _fed_from(self, replica: _Replica) -> float:
         """Before this time nothing that other replicas do can reach this one."""

@@ -8,20 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from presilicon.errors import InputError
-from presilicon.units import si
+from presilicon.units import percent
 from presilicon.view.document import Document, Figure, Section, datum, key_values, rows, shown
 from presilicon.view.floorplan import Die, floorplan
-from presilicon.view.markup import Markup, join, tag
+from presilicon.view.markup import Markup
 from presilicon.view.picture import Picture
 from presilicon.view.replay_report import read_json
 from presilicon.view.scatter import Design, Measure, pareto
 from presilicon.view.stacks import Stack, stacks
+from presilicon.view.tornado import Bar, tornado
 
 PRICE = Measure("usd_per_million_tokens", "USD per million tokens", "USD")
-OTHERS = (
-    ("Cost and energy", Measure("energy_j_per_token", "energy of a token", "J")),
-    ("Cost and latency", Measure("time_per_output_token_s", "time per output token", "s")),
-    ("Cost and latency", Measure("latency_s", "latency of a sample", "s")),
+ENERGY = Measure("energy_j_per_token", "energy of a token", "J")
+SPEED = (
+    Measure("time_per_output_token_s", "time per output token", "s"),
+    Measure("latency_s", "latency of a sample", "s"),
 )
 KEY_FIGURES = (
     ("1 M tokens", "usd_per_million_tokens", "USD"),
@@ -30,17 +31,15 @@ KEY_FIGURES = (
     ("Time per token", "time_per_output_token_s", "s"),
     ("Latency", "latency_s", "s"),
     ("Energy of a token", "energy_j_per_token", "J"),
-    ("Power limit", "tdp_w", "W"),
+    ("Rated power of a chip", "tdp_w", "W"),
     ("Die", "area_mm2", "mm2"),
-    ("Cost to make", "unit_usd", "USD"),
+    ("Cost to make one", "unit_usd", "USD"),
 )
-UNITS = (
-    ("bytes_per_s", "B/s"), ("_per_s", "/s"), ("_bytes", "B"), ("_hz", "Hz"), ("_mm2", "mm2"), ("_usd", "USD"), ("usd", "USD"),
-    ("_w", "W"), ("_s", "s"), ("_j", "J"), ("j_per_token", "J"), ("usd_per_million_tokens", "USD"), ("_share", "%"),
-    ("yield", "%"), ("_years", "years"),
-)  # fmt: skip
-"""The unit that the end of a key stands for."""
-FRONT_ROWS = 12
+AXIS_UNITS = {
+    "scratchpad_bytes": "B", "shared_sram_bytes": "B", "clock_hz": "Hz", "link_bytes_per_s": "B/s", "max_power_w": "W",
+    "max_area_mm2": "mm2", "max_unit_usd": "USD", "ttft_s": "s", "tpot_s": "s", "power of all chips": "W",
+}  # fmt: skip
+FRONT_ROWS, MOST_BOUGHT, WIDTH, DIE_WIDTH = 12, 6, 820.0, 520.0
 
 
 def read_design(folder: Path, *, made_by: str) -> Document:
@@ -48,91 +47,113 @@ def read_design(folder: Path, *, made_by: str) -> Document:
     found = read_json(folder / "design.json")
     try:
         return design_document(found, made_by=made_by)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise InputError(f"not the results of a search ({error})", where=str(folder / "design.json")) from None
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+        raise InputError(f"not the results of a search ({error!r})", where=str(folder / "design.json")) from None
 
 
 def design_document(found: Mapping[str, Any], *, made_by: str) -> Document:
     """``found`` is the object that ``design --json`` prints."""
-    chosen, problem = found["chosen"], found.get("problem") or {}
-    model = problem.get("model", "the model")
-    source = f"search of {found['designs_evaluated']:,} designs for {model}"
+    chosen, problem = found["chosen"], found["problem"]
+    source = f"search of {found['designs_evaluated']:,} designs for {problem['model']}"
+    nothing = "No chip of the library holds the same limits." if not found["alternatives"] else _ABOUT_OTHERS
     whole = [
-        Section("The chosen chip", str(chosen.get("why", "")), _chip(chosen, source)),
+        Section("The chosen chip", "", _chip(chosen, source)),
         Section("What was found", "", _fronts(found, source)),
-        _listed("Why, step by step", "decisions", found, "Each row is a change that was kept, with what it is worth."),
-        _listed("What a limit costs", "shadow_prices", found, "How the objective moves when a limit is moved."),
-        _listed("What nearly won", "near", found),
-        _listed("Chips to buy instead", "alternatives", found),
-        _listed("When it pays", "break_even", found),
-        _listed("What was asked", "problem", found),
+        Section("Why, step by step", _ABOUT_DECISIONS, [_decisions(found["decisions"])]),
+        Section("What one step more would buy", _ABOUT_PRICES, [_prices(found["shadow_prices"])]),
+        Section("What nearly won", "The best design with another choice on one axis.", [_near(found["near"])]),
+        Section("Chips that exist", nothing, [_others(found["alternatives"])] if found["alternatives"] else []),
+        Section("When it pays", "", _pays(found, source)),
+        Section("What was asked", "", [_asked(problem)]),
     ]
     return Document(
-        title=f"A chip for {model}",
-        subtitle=f"presilicon design: {str(problem.get('objective', 'search')).replace('-', ' ')}",
+        title=f"A chip for {problem['model']}",
+        subtitle=f"presilicon design: {str(problem['objective']).replace('-', ' ')}, space {problem['space']}",
         summary=_summary(found),
         figures=[
-            Figure(name, chosen["figures"][key], unit, f"chosen.figures.{key}")
+            Figure(name, chosen["figures"][key], unit, f"chosen.figures.{key}", _range(chosen.get(key), unit))
             for name, key, unit in KEY_FIGURES
-            if isinstance(chosen["figures"].get(key), int | float)
+            if chosen["figures"].get(key)
         ],
-        verdict=_lines(found.get("recommendation")),
-        sections=[section for section in whole if section.parts],
-        command=str(found.get("command", "")),
+        verdict=[str(line) for line in found["recommendation"]],
+        sections=[section for section in whole if section.parts or section.lead],
+        command=str(found["command"]),
         made_by=made_by,
-        sources=[_source(s) for s in found.get("sources", [])],
+        sources=_sources(found),
     )
 
 
-def _source(one: Mapping[str, Any]) -> tuple[str, str, str, str]:
-    what = str(one.get("what", one.get("name", "")))
-    return what, str(one.get("document", "")), str(one.get("date", "")), str(one.get("confidence", ""))
+_ABOUT_DECISIONS = (
+    "From the middle of every axis, the change that gains most each time; gain is the objective's, before over after."
+)
+_ABOUT_PRICES = "One value further on each axis, or a tenth more of each limit, all else as it is."
+_ABOUT_OTHERS = (
+    "Under the same limits, as `presilicon match` finds them. Cost and energy are over the design's: above 1 the design is "
+    "better. "
+    "Inside: the difference is smaller than what the estimate and the prices are unsure of. Equal at: the price of one chip at "
+    "which both cost the same."
+)
+
+
+def _range(interval: Any, unit: str) -> str:
+    """p10 to p90 of a figure where it is known."""
+    if not isinstance(interval, Mapping):
+        return ""
+    return f"{shown(interval['p10'], unit)} to {shown(interval['p90'], unit)}"
 
 
 def _summary(found: Mapping[str, Any]) -> list[str]:
-    chosen = found["chosen"]
-    f, fields = chosen["figures"], chosen["fields"]
-
-    def told(key: str, unit: str) -> str:
-        return shown(f.get(key), unit)
-
-    made_of = ", ".join(f"{name.replace('_', ' ')} {_plain(value)}" for name, value in list(fields.items())[:6])
-    rate = f", {found['designs_per_s']:,.0f} a second" if found.get("designs_per_s") else ""
-    evaluated, front = found["designs_evaluated"], len(found["pareto"])
+    chosen, f, fields = found["chosen"], found["chosen"]["figures"], found["chosen"]["fields"]
+    bounds = chosen["bottleneck"]
+    bound = max(bounds, key=lambda name: bounds[name])
+    made_of = ", ".join(_plain(name, fields[name]) for name in ("cores", "memory", "node", "formats"))
+    feasible = found["designs_feasible"]
     return [
-        f"{evaluated:,} designs evaluated{rate}; {front:,} that no other beats in every figure.",
-        f"Chosen: {chosen['name']}, {made_of}.",
-        f"{told('tokens_per_s', '')} tokens a second on {told('tdp_w', 'W')} and {told('area_mm2', 'mm2')}.",
-        f"{told('usd_per_million_tokens', 'USD')} and {told('energy_j_per_token', 'J')} for a million tokens and for one; "
-        f"{told('unit_usd', 'USD')} to make a chip.",
-        (_lines(found.get("recommendation")) or ["No recommendation was made."])[0],
+        f"{found['designs_evaluated']:,} designs evaluated, {feasible:,} within all limits, "
+        f"{len(found['pareto']):,} on the front.",
+        f"Chosen: {chosen['name']} (cores {made_of}); {bound} takes {percent(bounds[bound])} of its time.",
+        f"{shown(f['tokens_per_s'], '')} tokens a second, a token every {shown(f['time_per_output_token_s'], 's')}, "
+        f"{shown(f['energy_j_per_token'], 'J')} each; rated at {shown(f['tdp_w'], 'W')} a chip.",
+        f"A die of {shown(f['area_mm2'], 'mm2')}; {shown(f['unit_usd'], 'USD')} to make one, "
+        f"{shown(f['usd_per_million_tokens'], 'USD')} a million tokens with its share of the engineering.",
+        str(found["recommendation"][0]),
     ]
 
 
-def _lines(value: Any) -> list[str]:
-    """Texts of a recommendation: a text, a list of texts, or an object that holds them."""
-    if isinstance(value, Mapping):
-        value = next((value[key] for key in ("sentences", "text", "lines") if key in value), [str(v) for v in value.values()])
-    return [value] if isinstance(value, str) else [str(line) for line in value or []]
-
-
-def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else si(value) if abs(value) >= 1e4 else f"{value:g}"
+def _plain(name: str, value: Any) -> str:
+    """A value of an axis or limit in words."""
+    if value is None or value == "":
+        return "-"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(map(str, value)) or "-"
+    if not isinstance(value, int | float):
+        return str(value)
+    unit = AXIS_UNITS.get(name, "")
+    return shown(float(value), unit) if unit else f"{value:,.6g}"
 
 
 def _chip(chosen: Mapping[str, Any], source: str) -> list[Picture | Markup]:
-    parts: list[Picture | Markup] = []
-    area, price, fields = chosen.get("area"), chosen.get("price"), chosen["fields"]
-    if isinstance(area, Mapping) and sum(area.values()) > 0:
-        parts.append(floorplan(die_of(chosen["name"], area, fields), source=source + ", area model", width=520.0))
-    if isinstance(price, Mapping) and any(price.values()):
-        bars = [Stack("", {name.removesuffix("_usd"): float(v) for name, v in price.items()})]
-        summary = "Cost of one chip by part, no design cost and no margin in it."
-        parts.append(
-            stacks("Cost to make one chip", bars, "USD", summary=summary, source=source + ", prices of data/technology")
-        )
-    parts.append(key_values({name.replace("_", " "): _value(name, v, f"chosen.fields.{name}") for name, v in fields.items()}))
-    return parts
+    area, fields = chosen["area"], chosen["fields"]
+    price = {name.removesuffix("_usd"): float(v) for name, v in chosen["price"].items()}
+    bounds = {name: float(share) for name, share in chosen["bottleneck"].items() if share > 0}
+    about_price = "Cost of one chip by part, no design cost and no margin in it."
+    about_bounds = "What the time of the load goes to, by what it waits for."
+    policy = chosen["policy"]
+    notes = "; ".join([*map(str, policy["notes"]), policy["advice"]])
+    told = {name.replace("_", " "): _plain(name, value) for name, value in fields.items()}
+    told |= {
+        "export class": f"{policy['eccn'] or 'none'}: {policy['licence']}. {notes}",
+        "RTL": "exists: the chip is of the template" if chosen["has_rtl"] else "none exists for this chip",
+        "software constants": f"of the family {chosen['family']}",
+        "file": str(chosen["chip_toml"]),
+    }
+    return [
+        floorplan(die_of(chosen["name"], area, fields), source=source + "; area model (docs/economics.md)", width=DIE_WIDTH),
+        stacks("Where the time goes", [Stack("", bounds)], "%", summary=about_bounds, source=source, width=WIDTH),
+        stacks("Cost to make one chip", [Stack("", price)], "USD", summary=about_price, source=source + "; prices of "
+               "data/technology", width=WIDTH),
+        key_values(told),
+    ]  # fmt: skip
 
 
 def die_of(name: str, area: Mapping[str, float], fields: Mapping[str, Any]) -> Die:
@@ -157,85 +178,145 @@ def die_of(name: str, area: Mapping[str, float], fields: Mapping[str, Any]) -> D
 
 
 def _fronts(found: Mapping[str, Any], source: str) -> list[Picture | Markup]:
-    every = [Design(_named(one), one["figures"]) for one in found["pareto"]]
-    best = Design(_named(found["chosen"]), found["chosen"]["figures"])
-    if best.name not in {one.name for one in every}:
-        every.append(best)
-    bought = [
-        Design(str(one.get("chip", one.get("name"))), one) for one in _rows(found.get("alternatives")) if PRICE.key in one
-    ]
+    every = {_named(one): Design(_named(one), one["figures"]) for one in (*found["pareto"], found["chosen"])}
+    known = [
+        Design(str(one["chip"]), {**one["entry"], PRICE.key: one["usd_per_million_tokens"]["value"]})
+        for one in found["alternatives"]
+        if one["usd_per_million_tokens"]
+    ][:MOST_BOUGHT]
+    chosen = _named(found["chosen"])
+    speed = next(measure for measure in SPEED if found["chosen"]["figures"].get(measure.key))
     parts: list[Picture | Markup] = []
-    for title, measure in OTHERS:
-        usable = [one for one in every if PRICE.key in one.figures and measure.key in one.figures]
-        if len(usable) > 1 and title not in {p.title for p in parts if isinstance(p, Picture)}:
-            known = [one for one in bought if isinstance(one.figures.get(measure.key), float)]
-            count = found["designs_evaluated"]
-            drawn = pareto(
-                usable,
-                PRICE,
-                measure,
-                source=source,
-                chosen=best.name,
-                known=known[:6],
-                evaluated=count,
-                title=title,
-                width=820.0,
+    for title, measure in (("Cost and energy", ENERGY), ("Cost and latency", speed)):
+        bought = [one for one in known if isinstance(one.figures.get(measure.key), int | float)]
+        parts.append(
+            pareto(
+                list(every.values()), PRICE, measure, source=source + "; chips to buy: presilicon match", chosen=chosen,
+                known=bought, evaluated=found["designs_evaluated"], title=title, width=WIDTH,
             )
-            parts.append(drawn)
-    keys = [(name, key, unit) for name, key, unit in KEY_FIGURES if key in found["chosen"]["figures"]]
+        )  # fmt: skip
+    left_out = ("time_to_first_token_s", "latency_s") if speed is SPEED[0] else ()
+    keys = [key for key in KEY_FIGURES if found["chosen"]["figures"].get(key[1]) and key[1] not in left_out]
     lines = [
         (_named(one), *(datum(one["figures"].get(key), unit, f"pareto.{i}.figures.{key}") for _, key, unit in keys))
         for i, one in enumerate(found["pareto"][:FRONT_ROWS])
     ]
-    title = f"{len(lines)} of {len(found['pareto'])} designs of the front"
-    parts.append(rows(("design", *(name for name, _, _ in keys)), lines, caption=title))
-    return parts
+    caption = f"{len(lines)} of {len(found['pareto'])} designs of the front"
+    return [*parts, rows(("design", *(name for name, _, _ in keys)), lines, caption=caption)]
 
 
 def _named(one: Mapping[str, Any]) -> str:
-    batch = one.get("fields", {}).get("batch")
-    return f"{one['name']}, batch {batch:g}" if isinstance(batch, int | float) else str(one["name"])
+    return f"{one['name']}, batch {one['fields']['batch']:g}"
 
 
-def _rows(value: Any) -> list[Mapping[str, Any]]:
-    return (
-        [one for one in value if isinstance(one, Mapping)] if isinstance(value, Sequence) and not isinstance(value, str) else []
-    )
+def _decisions(found: Sequence[Mapping[str, Any]]) -> Markup:
+    lines = [
+        (
+            str(d["step"]),
+            d["axis"].replace("_", " "),
+            f"{_plain(d['axis'], d['before'])} to {_plain(d['axis'], d['after'])}",
+            d["bottleneck"],
+            f"{d['gain']:.2f} x" if d["gain"] else "-",
+        )
+        for d in found
+    ]
+    return rows(("", "decision", "change", "met", "gain"), lines, words=(0, 1, 2, 3))
 
 
-def _listed(title: str, key: str, found: Mapping[str, Any], lead: str = "") -> Section:
-    """Whatever a key holds: a list of objects as a table, an object as names with values, texts as they are."""
-    value = found.get(key)
-    if isinstance(value, Mapping):
-        flat = {str(name): _value(str(name), v, f"{key}.{name}") for name, v in value.items() if _simple(v)}
-        return Section(title, lead, [key_values(_spaced(flat))] if flat else [])
-    lines = _rows(value)
-    if lines:
-        names = list(dict.fromkeys(name for one in lines for name, v in one.items() if _simple(v)))
-        words = [i for i, name in enumerate(names) if any(isinstance(one.get(name), str) for one in lines)]
-        cells = [[_value(name, one.get(name), f"{key}.{i}.{name}") for name in names] for i, one in enumerate(lines)]
-        return Section(title, lead, [rows([_words(name) for name in names], cells, words=words)])
-    texts = _lines(value) if value else []
-    return Section(title, lead, [tag("ul", *(tag("li", line) for line in texts))] if texts else [])
+def _prices(found: Sequence[Mapping[str, Any]]) -> Markup:
+    lines = [
+        (
+            p["of"].replace("_", " "),
+            _plain(p["of"], p["now"]),
+            _plain(p["of"], p["then"]),
+            datum(p["gain"], "%", f"shadow_prices.{i}.gain"),
+            p["breaks"] or "-",
+        )
+        for i, p in enumerate(found)
+    ]
+    return rows(("more of", "now", "then", "gain", "but breaks"), lines, words=(0, 4))
 
 
-def _simple(value: Any) -> bool:
-    return value is None or isinstance(value, str | int | float)
+def _near(found: Sequence[Mapping[str, Any]]) -> Markup:
+    keys = [
+        ("1 M tokens", PRICE.key, "USD"),
+        ("energy", ENERGY.key, "J"),
+        ("die", "area_mm2", "mm2"),
+        ("cost", "unit_usd", "USD"),
+    ]
+    lines = [
+        (
+            n["axis"].replace("_", " "),
+            _plain(n["axis"], n["value"]),
+            percent(n["ratio"] - 1.0),
+            *(datum(n["figures"][key], unit, f"near.{i}.figures.{key}") for _, key, unit in keys),
+        )
+        for i, n in enumerate(found)
+    ]
+    return rows(("other choice", "value", "worse by", *(name for name, _, _ in keys)), lines, words=(0, 1))
 
 
-def _spaced(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {_words(name): value for name, value in values.items()}
+def _others(found: Sequence[Mapping[str, Any]]) -> Markup:
+    lines = [
+        (
+            a["chip"],
+            a["way"],
+            f"{a['entry']['chips']:g}",
+            datum(a["usd_per_million_tokens"]["value"], "USD", f"alternatives.{i}.usd_per_million_tokens.value")
+            if a["usd_per_million_tokens"]
+            else "-",
+            _range(a["usd_per_million_tokens"], "USD") or "-",
+            f"{a['lead']['value']:.2f} x" if a["lead"] else "-",
+            {True: "inside", False: "outside", None: "-"}[a["inside_interval"]],
+            f"{a['energy_ratio']:.2f} x" if a["energy_ratio"] else "-",
+            datum(a["equal_usd"], "USD", f"alternatives.{i}.equal_usd"),
+        )
+        for i, a in enumerate(found)
+    ]
+    columns = ("chip", "way", "chips", "1 M tokens", "p10 to p90", "cost", "interval", "energy", "equal at")
+    return rows(columns, lines, words=(0, 1, 6))
 
 
-def _words(name: str) -> str:
-    return name.replace("_", " ")
+def _pays(found: Mapping[str, Any], source: str) -> list[Picture | Markup]:
+    parts: list[Picture | Markup] = []
+    if told := found["break_even"]:
+        words = {
+            "saving_usd_per_m_tokens": ("saved on a million tokens", "USD"),
+            "tokens_m": ("tokens until it is even, millions", ""),
+            "chips": ("chips until it is even", ""), "chips_at_work": ("chips at work", ""),
+            "years": ("years from the start", "years"),
+        }  # fmt: skip
+        table: dict[str, Any] = {"against": str(told["against"])}
+        table |= {name: datum(told[key], unit, f"break_even.{key}") for key, (name, unit) in words.items() if key in told}
+        parts.append(key_values(table))
+    if swings := found.get("sensitivity"):
+        bars = [
+            Bar(str(one["name"]).replace("_", " "), f"{one['low']:.4g}", f"{one['high']:.4g}", one["at_low"], one["at_high"])
+            for one in swings
+            if isfinite(one["at_low"]) and isfinite(one["at_high"])
+        ]
+        centre = float(found["chosen"]["figures"][PRICE.key])
+        title = "What a million tokens cost, assumption by assumption"
+        parts.append(tornado(title, centre, bars, "USD", source=source + "; ranges of data/technology", width=WIDTH))
+    return parts
 
 
-def _value(name: str, value: Any, key: str) -> Markup:
-    """A value in its unit, by the end of its name."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return join("-" if value is None else str(value))
-    if not isfinite(value):
-        return join("-")
-    unit = next((unit for end, unit in UNITS if name.endswith(end)), "")
-    return datum(float(value), unit, key)
+def _asked(problem: Mapping[str, Any]) -> Markup:
+    told: dict[str, Any] = {}
+    for group in (problem, problem["limits"], problem["operation"]):
+        known = {name: v for name, v in group.items() if not isinstance(v, Mapping) and v is not None}
+        told |= {name.replace("_", " "): _plain(name, v) for name, v in known.items()}
+    return key_values(told)
+
+
+def _sources(found: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    policy = found["chosen"]["policy"]
+    sources = [
+        ("area, yield, cost, energy by node and memory", "data/technology of presilicon, figure by figure with source and "
+         "range (docs/economics.md)", "", ""),
+        ("export class", str(policy["rule"]), str(policy["as_of"]), ""),
+    ]  # fmt: skip
+    for one in found["alternatives"]:
+        if basis := one["entry"].get("price_basis"):
+            sources.append((f"price of {one['chip']}", str(basis), "", ""))
+    return sources

@@ -58,14 +58,12 @@ def stacks(
 
 
 def shown(value: float, unit: str, digits: int = 3) -> str:
-    """A value with its unit; money and areas in full, the rest with an SI prefix."""
-    return (
-        f"{value:,.0f} {unit}"
-        if unit == "USD" and value >= 100
-        else f"{value:,.{digits}g} {unit}"
-        if unit in _WHOLE
-        else si(value, unit, digits)
-    )
+    """A value with its unit: money and areas in full, shares in percent, the rest with an SI prefix."""
+    if unit == "%":
+        return percent(value)
+    if unit in _WHOLE:
+        return f"{value:,.0f} {unit}" if abs(value) >= 100 else f"{value:,.{digits}g} {unit}"
+    return si(value, unit, digits)
 
 
 _WHOLE = ("USD", "mm2", "USD/Mtoken")

@@ -34,7 +34,8 @@ def tornado(
     low, high = min(finite), max(finite)
     room = (high - low) * 0.05 or abs(centre) * 0.05 or 1.0
     low, high = low - room, high + room
-    names = min(0.42 * width, max((text_width(b.name) for b in kept), default=0.0) + 8.0)
+    words = [each for b in kept for each in (b.name, f"{b.low} to {b.high}")]
+    names = min(0.42 * width, max((text_width(each) for each in words), default=0.0) + 8.0)
     left, right = names, width - 8.0
 
     def at(value: float) -> float:
@@ -47,12 +48,13 @@ def tornado(
     parts: list[Markup] = [text(at(centre), 12.0, shown(centre), anchor="middle", class_="strong")]
     y = 22.0
     for b in kept:
-        parts.append(text(0.0, y + BAR_PX - 3.0, shortened(b.name, names - 8.0)))
+        parts.append(text(0.0, y + 9.0, shortened(b.name, names - 8.0)))
+        ends = shortened(f"{b.low} to {b.high}", names - 8.0, 11.0)
+        parts.append(text(0.0, y + 22.0, ends, class_="muted small"))
         for value, end, tone in ((b.at_low, b.low, 4), (b.at_high, b.high, 1)):
             x0, x1 = sorted((at(centre), at(value)))
             told = tag("title", f"{b.name} {end}: {shown(value)}")
             parts.append(tag("rect", told, x=x0, y=y, width=max(x1 - x0, 0.5), height=BAR_PX, class_=f"f{tone} cell"))
-        parts.append(text(left, y + BAR_PX + 10.0, f"{b.low} to {b.high}", class_="muted small"))
         y += LINE_PX
     parts.append(tag("line", x1=at(centre), x2=at(centre), y1=16.0, y2=y, class_="axis"))
     widest = kept[0].name if kept else "no assumption"
