@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
 
 import cocotb
 from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, RisingEdge, with_timeout
 from cocotbext.axi import AxiBus, AxiLiteBus, AxiLiteMaster, AxiRam, AxiResp, AxiSlave
-from dma_bench import CORES, load_entries, store_entries
+from dma_bench import CORES, UNEVEN, load_entries, store_entries
 
 from presilicon import isa
 from presilicon.rtl.register_map import IDENTITY, offset
 
-CORE = CORES["4x4"]
+CORE = UNEVEN if os.environ.get("PRESILICON_UNEVEN") else CORES["4x4"]
 MEMORY_BYTES = 1 << 18
 PROGRAM, DATA, RESULT = 0x1000, 0x4000, 0x20000
 DONE, ERROR = 2, 4  # bits of STATUS
@@ -143,7 +144,7 @@ def image(program: list[isa.Instruction], seed: int = 5) -> bytearray:
     return memory
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=1, timeout_unit="ms")
 async def registers(dut) -> None:
     """Words of registers, at random times; what is no register, or not a whole word, is refused."""
     bench = Bench(dut, bytes(64))
@@ -174,13 +175,13 @@ async def run_moves(dut, percent: int, count: int, seed: int) -> None:
     assert bench.memory.read(0, MEMORY_BYTES) == meaning(program, bytes(memory))
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=1, timeout_unit="ms")
 async def moves_as_fast_as_it_goes(dut) -> None:
     """Unaligned, short and long rows, fill, over pages: byte for byte in an independent memory."""
     await run_moves(dut, 0, 6, 3)
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=1, timeout_unit="ms")
 async def moves_under_back_pressure(dut) -> None:
     """The same with every channel waiting at random."""
     await run_moves(dut, 40, 6, 4)
@@ -214,11 +215,11 @@ async def fail_and_recover(dut, missing: range, code: int, engine: int) -> None:
     assert faulty.memory == meaning(program, bytes(memory))
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=1, timeout_unit="ms")
 async def read_error(dut) -> None:
     await fail_and_recover(dut, range(DATA, DATA + 0x4000), 9, 0)
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=1, timeout_unit="ms")
 async def write_error(dut) -> None:
     await fail_and_recover(dut, range(RESULT, RESULT + 0x10000), 10, 1)

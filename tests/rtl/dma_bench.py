@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from amaranth.sim import Simulator
@@ -45,6 +45,8 @@ CORES = {
         accumulator_rows=64,
     ),
 }
+# The smallest core whose rows, columns and lanes differ, with tiles of several reads.
+UNEVEN = replace(CORES["4x4"], cols=8, weight_rows_per_cycle=2)
 READ_LATENCY = 3
 LEAST = {"n1": 1, "n2": 1, "n3": 1}
 

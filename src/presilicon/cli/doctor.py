@@ -52,7 +52,8 @@ _PACKAGES = (
 # Programs that are found by name: what they are called, how they tell their version, what needs them, what brings them.
 _PROGRAMS = (
     ("g++", "--version", "compiles the RTL's model: check", "sudo apt-get install g++"),
-    ("perl", "--version", "Verilator needs it: check", "sudo apt-get install perl"),
+    ("perl", "--version", "Verilator's own command, for the test bench that rtl writes", "sudo apt-get install perl"),
+    ("iverilog", "-V", "Icarus, for the same test bench", "sudo apt-get install iverilog"),
     ("sta", "-version", "OpenSTA, the critical path: synth", "sudo apt-get install opensta"),
 )
 

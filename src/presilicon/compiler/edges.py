@@ -20,8 +20,8 @@ _TABLES_BYTES = 2048
 _FORMATS = ("fp32", "int8", "int32")
 _SPECIAL = (0, 0x80000000, 1, 0x807FFFFF, 0x00800000, 0x7F7FFFFF, 0x7F800000, 0xFF800000, 0x7FC00000, 0x7F800001, 0x3F800000)
 _FRACTIONS = (0, 1, 2, 3, 0x3FFFFF, 0x400000, 0x400001, 0x555555, 0x7FFFFE, 0x7FFFFF)
-# Exponents around 1, around the limits of int8, of fp32's whole numbers and of int32, and at both ends.
-_EXPONENTS = (*range(124, 131), *range(131, 137), *range(148, 160), 1, 2, 3, 252, 253, 254)
+# Exponents from far below 1 to beyond int32, twice around 1 and the limits of int8, and at both ends.
+_EXPONENTS = (*range(96, 162), *range(124, 137), *range(124, 137), 1, 2, 3, 252, 253, 254)
 Words = NDArray[np.uint32]
 
 

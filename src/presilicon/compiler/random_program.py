@@ -160,10 +160,10 @@ class _Maker:
         fits = {0: self.window // tile, 1: self.window // tile, 2: self.window // (rows * cols), 3: self.window // rows}[mode]
         kb = self._pick(1, max(1, min(3, fits, self.window // rows // 2)))
         k1 = 2 if kb * 2 <= fits and mode < 2 and self._pick(0, 3) == 0 else 1
-        m0, m1 = self._pick(1, 7), self._pick(1, 2)
+        m0, m1 = self._pick(1, 7), self._pick(1, 3)
         span = kb * rows
         stride0 = self._pick(0, max(0, (self.window - span) // (m0 * m1 + k1)))
-        stride1 = stride0 * m0
+        stride1 = self._pick(0, stride0 * m0)
         k_stride = stride0
         x_bytes = (m0 - 1) * stride0 + (m1 - 1) * stride1 + (k1 - 1) * k_stride + span
         blocks = k1 * kb
@@ -410,11 +410,19 @@ def _loop_of(maker: _Maker) -> list[Instruction]:
 
 
 def _handshakes(maker: _Maker) -> list[Instruction]:
-    """Engines that wait for one another and do nothing else. Signals of the loads to the sequencer are the overlays'."""
-    pairs = [(ENGINES[a], ENGINES[b]) for a, b in (maker.rng.permutation(len(ENGINES))[:2] for _ in range(maker._pick(0, 3)))]
-    given = [
-        (sync(source, signal=(target,)), sync(target, wait=(source,)))
-        for source, target in pairs
-        if (source, target) != ("load", "sequencer")
-    ]
-    return [one for pair in given for one in pair]
+    """Engines that wait for one another, or for themselves, and do nothing else; the wait may stand before the signal.
+
+    Signals of the loads to the sequencer are left to the overlays.
+    """
+    made: list[Instruction] = []
+    for _ in range(maker._pick(0, 4)):
+        source, target = (ENGINES[maker._pick(0, len(ENGINES) - 1)] for _ in range(2))
+        if target == "sequencer" and source in ("load", "sequencer"):
+            continue
+        count = maker._pick(1, 3)
+        signals = [sync(source, signal=(target,))] * count
+        waits = [sync(target, wait=(source,))] * count
+        # An engine's own queue, and the sequencer, go on only in order.
+        later = target not in (source, "sequencer") and maker._pick(0, 1)
+        made += [*waits, *signals] if later else [*signals, *waits]
+    return made
