@@ -13,6 +13,7 @@ import pytest
 
 from presilicon.errors import PresiliconError
 from presilicon.studio.asked import library_chip
+from presilicon.studio.job_pictures import report_of
 from presilicon.studio.jobs import MOST_RUNNING, Jobs
 from presilicon.studio.orders import order
 from presilicon.studio.workspace import Workspace
@@ -54,6 +55,9 @@ def test_a_search_that_was_killed_is_stopped_and_resumed_to_the_same_end(jobs: J
     jobs.resume(killed)
     until(lambda: jobs.state(killed) == "done")
     assert result(jobs, killed) == result(jobs, whole)
+    report = report_of(jobs.workspace.job(killed))
+    assert "<h1>A chip for" in report
+    assert "presilicon design" in report
 
 
 def test_two_at_once_do_not_mix_and_one_is_stopped(jobs: Jobs) -> None:

@@ -25,7 +25,7 @@ from presilicon.studio import asked, blank, live
 from presilicon.studio.asked import Asked
 from presilicon.studio.chip_report import chip_report
 from presilicon.studio.guard import TooLargeError
-from presilicon.studio.job_pictures import pictures
+from presilicon.studio.job_pictures import pictures, report_of
 from presilicon.studio.jobs import Jobs
 from presilicon.studio.orders import order
 from presilicon.studio.variant import controls
@@ -191,6 +191,10 @@ def _app(studio: Studio) -> FastAPI:
             return found | {"pictures": pictures(found, asked.fitting(width))}
 
         return JSONResponse(clean(await run_in_threadpool(told)))
+
+    @app.get("/api/jobs/{name}/report.html")
+    async def job_report(name: str) -> Response:
+        return _file(await run_in_threadpool(report_of, studio.workspace.job(name)), "report.html", "text/html")
 
     @app.post("/api/jobs/{name}/{what}")
     async def steer(name: str, what: str) -> Response:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from presilicon import __version__
+from presilicon.errors import InputError
 from presilicon.view import Design, Measure, pareto
-from presilicon.view.replay_report import replay_pictures
+from presilicon.view.design_report import read_design
+from presilicon.view.document import html
+from presilicon.view.replay_report import read_replay, replay_pictures
 
 
 def pictures(job: Mapping[str, Any], width: float) -> dict[str, str]:
@@ -32,6 +37,16 @@ def _search(latest: Mapping[str, Any], about: Mapping[str, Any], width: float) -
             front, PRICE, y, source=source, chosen=best, evaluated=latest["evaluated"], title=title, width=width
         ).figure()
     return found
+
+
+def report_of(folder: Path) -> str:
+    """The report of a job that is done, as one HTML file; InputError where it is not."""
+    made_by = f"presilicon {__version__}, studio"
+    if (folder / "design.json").is_file():
+        return html(read_design(folder, made_by=made_by))
+    if (folder / "results").is_dir():
+        return html(read_replay(folder / "results", made_by=made_by))
+    raise InputError("the job has no report yet", where=folder.name, hint="it has one when it is done")
 
 
 def _replay(latest: Mapping[str, Any], about: Mapping[str, Any], width: float) -> dict[str, str]:

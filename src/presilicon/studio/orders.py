@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from shlex import join
 from typing import Any
 
 from presilicon import design
@@ -42,6 +43,20 @@ def problem_of(given: Mapping[str, Any]) -> design.Problem:
     """The problem of a search's job; WorkloadError where nothing in the space can be asked that."""
     bounds = {name: given[name] for name in (*SEARCHED, *TEXTS) if name in given and name not in ("budget", "seed")}
     return design.problem(asked.model(given["model"]), space=given["space"], **bounds)
+
+
+def command(given: Mapping[str, Any]) -> str:
+    """The command line that does a job's work; a chip's or trace's file is the job's own."""
+    words = ["presilicon", "design" if given["kind"] == "search" else "replay", given["model"]]
+    named = {"rate_per_s": "rate", "kv_cache": "kv-cache"}
+    if "chip_toml" in given:
+        words += ["--chip", "chip.toml"]
+    if "trace_title" in given:
+        words += ["--trace", given["trace_title"]]
+    for name, value in given.items():
+        if name not in ("kind", "model", "chip_toml", "trace_file", "trace_title"):
+            words += ["--" + named.get(name, name).replace("_", "-"), f"{value:g}" if isinstance(value, float) else str(value)]
+    return join(words)
 
 
 def _search(about: Mapping[str, Any]) -> dict[str, Any]:

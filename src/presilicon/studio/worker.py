@@ -26,7 +26,7 @@ from presilicon.frontend.language import LanguageModel
 from presilicon.replay import Distribution, Fleet, deploy, run
 from presilicon.replay.results import write_results
 from presilicon.replay.workload import Workload
-from presilicon.studio.orders import problem_of
+from presilicon.studio.orders import command, problem_of
 
 TOLD_S = 0.25
 """Least time between two writings of latest.json."""
@@ -67,18 +67,18 @@ def replay(about: Mapping[str, Any]) -> None:
             last = time.monotonic()
             _write("latest.json", {"done": done, "total": total})
 
-    report = run(Fleet(deployment=deployment, replicas=about.get("replicas", 1)), requests, slo=workload.slo, progress=told)
-    write_results("results", report)
+    found = run(Fleet(deployment=deployment, replicas=about.get("replicas", 1)), requests, slo=workload.slo, progress=told)
+    write_results("results", found, command=command(about))
     shares = np.linspace(0.0, 1.0, QUANTILES)
-    served = {name: report.records[name] for name in ("ttft_s", "tpot_s", "e2e_s")}
+    served = {name: found.records[name] for name in ("ttft_s", "tpot_s", "e2e_s")}
     quantiles = {name: np.quantile(v, shares) for name, values in served.items() if len(v := values[np.isfinite(values)])}
-    timeline = dict(report.timeline)
+    timeline = dict(found.timeline)
     _write(
         "latest.json",
         {
             "done": len(requests),
             "total": len(requests),
-            "report": report.to_json(),
+            "report": found.to_json(),
             "quantiles": quantiles,
             "timeline": timeline,
         },
@@ -88,19 +88,19 @@ def replay(about: Mapping[str, Any]) -> None:
 def search(about: Mapping[str, Any]) -> None:
     """Designs for a model under limits; goes on where its folder ends when it is run again."""
     problem = problem_of(about)
+    archive = design.Archive(problem)
     last = -TOLD_S
     begun = Path("search").exists()
     snapshot = None
     for snapshot in design.search(
-        problem, folder="search", seed=about.get("seed", 0), budget=about["budget"], workers=1, resume=begun
+        problem, folder="search", seed=about.get("seed", 0), budget=about["budget"], workers=1, resume=begun, archive=archive
     ):
         if time.monotonic() - last > TOLD_S or snapshot.phase == "done":
             last = time.monotonic()
             _write("latest.json", _told(problem, snapshot))
     assert snapshot is not None
-    if snapshot.best is None:
-        miss = f"nearest miss: {snapshot.nearest.name}" if snapshot.nearest else ""
-        raise WorkloadError(f"none of {snapshot.evaluated:,} designs keeps all limits", where=problem.model.name, hint=miss)
+    found = design.report(problem, archive, snapshot, command=command(about))
+    _write("design.json", found.to_json())
 
 
 def _told(problem: design.Problem, snapshot: design.Snapshot) -> dict[str, Any]:

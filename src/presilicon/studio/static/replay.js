@@ -70,6 +70,7 @@ export async function replay(view, aside) {
     const latest = found.latest ?? {};
     const line = h("div", { class: "tools" }, h("span", { class: `state ${found.state}`, role: "status" }, { running: "running", done: "done", failed: "not possible", stopped: "stopped" }[found.state]),
       found.state === "running" ? h("button", { type: "button", onclick: () => post(`/api/jobs/${job}/stop`) }, "Stop") : null,
+      found.state === "done" ? h("a", { class: "button", href: `/api/jobs/${job}/report.html`, download: "" }, "Report") : null,
       found.state === "stopped" ? h("button", { type: "button", onclick: async () => { await post(`/api/jobs/${job}/resume`); watch(); } }, "Run it again") : null);
     const parts = [line];
     if (found.end?.error) parts.push(refusal(found.end.error));
