@@ -5,23 +5,44 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from presilicon.compiler.emission import Emission
-from presilicon.compiler.memory import rounded
-from presilicon.compiler.site import Strand
+from presilicon.compiler.site import Site, Strand
 from presilicon.compiler.steps import Gather
 from presilicon.errors import CapacityError
 from presilicon.isa import load
+from presilicon.isa.footprint import Box
 
-INDEX_BYTES = 4
+
+def load_gathered(site: Site, step: Gather, to: int, rows: range, column: int, width: int, pitch: int) -> None:
+    """Loads columns of the rows that a gather would write to its ``rows``, each ``pitch`` bytes after the one before."""
+    count, columns, size = site.matrix(step.table)
+    table = Box("dram", site.address(step.table), count * columns * size)
+    first = rows.start
+    while first < rows.stop:
+        at, there = site.indexed(step.index, first)
+        last = min(rows.stop, first + there)
+        site.add(
+            load(
+                dram=table.start + column * size,
+                spad=to + (first - rows.start) * pitch,
+                n1=last - first,
+                run=width * size,
+                stride1=columns * size,
+                pitch=pitch,
+                gather=1,
+                index0=at,
+            ),
+            table,
+        )
+        first = last
 
 
 def emit_gather(strand: Strand, step: Gather) -> Iterator[None]:
-    """The instructions of a strand's rows; CapacityError where one row does not fit."""
-    site, core, arena = strand.site, strand.core, strand.operands
+    """The instructions of a strand's rows; CapacityError where two rows do not fit."""
+    site, arena = strand.site, strand.operands
     _, columns, size = site.matrix(step.table)
-    line, bus = columns * size, core.bus_bytes
+    line = columns * size
     own = strand.rows(strand.lowered.tensors[step.out].rows)
-    # An index that begins within a beat of the bus takes the beat whole.
-    most = min(core.index_slots - bus // INDEX_BYTES, arena.size // (2 * line))
+    most = arena.size // (2 * line)
     if most < 1:
         raise CapacityError(
             f"two rows of {line} bytes do not fit into {arena.size} bytes of the scratchpad",
@@ -29,27 +50,13 @@ def emit_gather(strand: Strand, step: Gather) -> Iterator[None]:
             hint="a core with a larger scratchpad",
         )
     for first in range(own.start, own.stop, most):
+        if first > own.start:
+            yield
         rows = range(first, min(first + most, own.stop))
-        begin = INDEX_BYTES * rows.start // bus * bus
-        source = site.address(step.index) + begin
-        run = rounded(INDEX_BYTES * rows.stop - begin, bus)
-        site.add(load(dram=source, spad=0, run=run, target="indices"))
         at = arena.take(len(rows) * line, "rows of a table")
-        site.add(
-            load(
-                dram=site.address(step.table),
-                spad=at,
-                n1=len(rows),
-                run=line,
-                stride1=line,
-                pitch=line,
-                gather=1,
-                index0=rows.start - begin // INDEX_BYTES,
-            )
-        )
+        load_gathered(site, step, at, rows, 0, columns, line)
         site.put(step.out, at, rows, 0, columns)
         arena.free(at)
-        yield
 
 
 def _whole(step: Gather) -> tuple[str, ...]:

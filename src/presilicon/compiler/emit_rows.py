@@ -7,6 +7,7 @@ from math import ceil
 
 from presilicon.compiler.emission import Emission
 from presilicon.compiler.emit_elements import are_alike, emit_elements
+from presilicon.compiler.emit_gather import load_gathered
 from presilicon.compiler.kernels import CompiledKernel
 from presilicon.compiler.memory import Arena
 from presilicon.compiler.parameters import dtypes
@@ -33,9 +34,10 @@ def shape_of(strand: Strand, step: Rows) -> tuple[int, int]:
 
 
 class RowsEmission:
-    """One strand's rows of a step under way."""
+    """One strand's rows of a step under way; ``then``: the step that alone reads its output, done with it."""
 
-    def __init__(self, strand: Strand, step: Rows) -> None:
+    def __init__(self, strand: Strand, step: Rows, then: RowsEmission | None = None) -> None:
+        self.then = then
         self.strand, self.site, self.core, self.step = strand, strand.site, strand.core, step
         total, self.columns = shape_of(strand, step)
         self.rows = strand.rows(total)
@@ -61,9 +63,10 @@ class RowsEmission:
         strand, lanes = self.strand, self.core.lanes
         columns = ceil(self.columns / lanes) * lanes
         while True:
-            held = 4 * columns * len(self.step.columns)
-            ins = sum(columns * self.size(b) for b in self.step.streams)
-            outs = sum(self.out_bytes(b, columns) for b in self.step.outputs if b.name not in self.merged)
+            held, ins, outs = self.bytes_of(columns)
+            if self.then is not None:
+                more = self.then.bytes_of(columns, self.step.outputs[0].tensor)
+                held, ins, outs = held + more[0], ins + more[1], outs + more[2]
             rows = self.fitting(held, ins, outs)
             if rows >= 1:
                 break
@@ -76,7 +79,13 @@ class RowsEmission:
                 )
             columns = ceil(columns / (2 * lanes)) * lanes
         few = ceil(len(self.rows) / PANELS / GROUP) * GROUP
-        return min(rows, few) if rows >= GROUP else rows, columns
+        return min(rows // GROUP * GROUP, few) if rows >= GROUP else rows, columns
+
+    def bytes_of(self, columns: int, handed: str = "") -> tuple[int, int, int]:
+        """Bytes of parameters, and of inputs (but for what is ``handed`` over) and outputs a row."""
+        ins = sum(columns * self.size(b) for b in self.step.streams if b.tensor != handed)
+        outs = sum(self.out_bytes(b, columns) for b in self.step.outputs if b.name not in self.merged)
+        return 4 * columns * len(self.step.columns), ins, outs
 
     def fitting(self, held: int, ins: int, outs: int) -> int:
         """Rows of a panel for which there is room, with so many bytes of parameters, and of inputs and outputs a row."""
@@ -102,12 +111,14 @@ class RowsEmission:
         for column in range(0, self.columns, columns):
             width = min(columns, self.columns - column)
             held = self.load_columns(self.held, column, width, columns)
+            later = self.then.load_columns(self.held, column, width, columns) if self.then is not None else {}
             for number, first in enumerate(range(self.rows.start, self.rows.stop, rows)):
                 if column or number:
                     yield
                 arena = self.arenas[number % len(self.arenas)]
-                self.panel(range(first, min(first + rows, self.rows.stop)), range(column, column + width), columns, arena, held)
-            self.held.free(*(at for at, _ in held.values()))
+                panel = range(first, min(first + rows, self.rows.stop))
+                self.panel(panel, range(column, column + width), columns, arena, held, later=later)
+            self.held.free(*(at for at, _ in (*held.values(), *later.values())))
 
     def load_columns(self, arena: Arena, column: int, width: int, columns: int) -> dict[str, tuple[int, int]]:
         """Loads the column parameters; where they lie, and their pitch of 0."""
@@ -118,11 +129,23 @@ class RowsEmission:
             held[b.name] = (at, 0)
         return held
 
-    def panel(self, rows: range, part: range, columns: int, arena: Arena, held: Mapping[str, tuple[int, int]]) -> None:
-        """Some rows and columns: loaded into an arena, worked on, stored; ``held`` is on the chip already."""
+    def panel(
+        self,
+        rows: range,
+        part: range,
+        columns: int,
+        arena: Arena,
+        held: Mapping[str, tuple[int, int]],
+        results: Arena | None = None,
+        later: Mapping[str, tuple[int, int]] | None = None,
+    ) -> None:
+        """Some rows and columns: loaded into an arena, worked on, stored; ``held`` is on the chip already.
+
+        ``results``: where outputs lie that do not take an input's place; ``later``: what ``then`` has on the chip.
+        """
         site, step, lanes = self.site, self.step, self.core.lanes
         at = dict(held)
-        results = arena if self.merged else self.strand.results
+        results = results or (arena if self.merged else self.strand.results)
         given: list[tuple[Arena, int]] = []
         kernel = site.kernel(self.kernel.uops)
         site.tables(step.program.tables)
@@ -130,7 +153,10 @@ class RowsEmission:
             pitch = columns * self.size(b)
             at[b.name] = (arena.take(len(rows) * pitch, f"stream {b.name}"), pitch)
             given.append((arena, at[b.name][0]))
-            site.fetch(b.tensor, at[b.name][0], rows, b.column + part.start, len(part), pitch=pitch, row=b.row)
+            if b.tensor in site.looked_up:
+                load_gathered(site, site.looked_up[b.tensor], at[b.name][0], rows, b.column + part.start, len(part), pitch)
+            else:
+                site.fetch(b.tensor, at[b.name][0], rows, b.column + part.start, len(part), pitch=pitch, row=b.row)
         for b in step.outputs:
             if b.name in self.merged:
                 at[b.name] = at[self.merged[b.name]]
@@ -141,7 +167,12 @@ class RowsEmission:
         valid = reg(site.lowered.register(step.valid)) if step.valid else len(part)
         strips = ceil(len(part) / lanes)
         site.add(self.kernel.instruction(at, start=kernel, rows=len(rows), strips=strips, columns=len(part), valid=valid))
-        for b in step.outputs:
+        if self.then is not None:
+            handed = step.outputs[0]
+            stream = next(b.name for b in self.then.step.streams if b.tensor == handed.tensor)
+            with site.doing(self.then.step):
+                self.then.panel(rows, part, columns, arena, {**(later or {}), stream: at[handed.name]}, results)
+        for b in step.outputs if self.then is None else ():
             column, width = (0, 1) if step.program.output(b.name).scalar else (part.start, len(part))
             site.put(b.tensor, at[b.name][0], rows, b.column + column, width, pitch=at[b.name][1], row=b.row)
         for where, address in given:
@@ -150,7 +181,8 @@ class RowsEmission:
 
 def emit_rows(strand: Strand, step: Rows) -> Iterator[None]:
     """The instructions of a strand's rows of a step."""
-    if are_alike(strand.site, step):
+    looked_up = any(b.tensor in strand.site.looked_up for b in step.streams)
+    if not looked_up and are_alike(strand.site, step):
         yield from emit_elements(strand, step)
     elif len(strand.rows(shape_of(strand, step)[0])):
         yield from RowsEmission(strand, step).run()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from presilicon.compiler.emission import Emission
+from presilicon.compiler.emit_fused import handed_over
 from presilicon.compiler.epilogue import Epilogue
 from presilicon.compiler.memory import Dram
 from presilicon.compiler.site import Site, Strand
@@ -80,8 +81,10 @@ def allocate(lowered: Lowered, where: Order, dram: Dram) -> dict[str, int]:
     free: list[tuple[int, int]] = []
     live: list[tuple[int, int, int]] = []
     for number, step in enumerate(lowered.steps):
-        gone = [one for one in live if one[0] <= where.settled[number]]
-        live = [one for one in live if one[0] > where.settled[number]]
+        # A step that is done with the one before it writes while that still reads.
+        settled = where.settled[number - 1 if number and handed_over(lowered, number - 1) else number]
+        gone = [one for one in live if one[0] <= settled]
+        live = [one for one in live if one[0] > settled]
         free = _merged(free + [(at, size) for _, at, size in gone])
         for name in writes(step):
             if name in addresses:

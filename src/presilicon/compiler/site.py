@@ -7,7 +7,8 @@ A `Site` is what a core has once: its instructions in program order, kernel memo
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any
@@ -17,8 +18,8 @@ from numpy.typing import NDArray
 
 from presilicon.compiler.emitter import Emitter, Touches
 from presilicon.compiler.kernels import CompiledKernel, compile_kernel, slots_of
-from presilicon.compiler.memory import Arena, Banks, Chunk, Dram, Stationary
-from presilicon.compiler.steps import DTYPES, Binding, Lowered
+from presilicon.compiler.memory import Arena, Banks, Chunk, Dram, Stationary, rounded
+from presilicon.compiler.steps import DTYPES, Binding, Gather, Lowered, Step
 from presilicon.compiler.vectors import VectorProgram
 from presilicon.errors import CapacityError
 from presilicon.isa import (
@@ -43,6 +44,8 @@ from presilicon.template import GROUP, Core
 # `FIRST_SCRATCH` up to it between two yields.
 ADDRESS_REGISTER = 15
 FIRST_SCRATCH = 4
+# Parts of the index memory that are filled in turn, and bytes of an index.
+INDEX_PARTS, INDEX_BYTES = 4, 4
 # While a program is emitted its kernels lie from here on: nothing else does. `Site.finish` puts them where there is room.
 _KERNELS_AT = 1 << 39
 # Cycles that the rough clock gives a transfer beside its beats: the memory's latency and the way of an instruction.
@@ -89,12 +92,17 @@ class Site:
         self.step_of: list[int] = []
         self.step = -1
         self.kernels: list[Kernel] = []
+        self._numbers = {id(step): number for number, step in enumerate(lowered.steps)}
+        # Tensors that are never made: who reads one looks its rows up in the table.
+        self.looked_up: dict[str, Gather] = {}
         # The accumulator bank that was filled last; whether one strand's products come between another's heads of an attention.
         self.last_bank, self.taking_turns = 1, False
         self._offsets: dict[tuple[Uop, ...], int] = {}
         self._resident: list[_Resident] = []
         self._next_slot = 0
         self._kernel_loads: list[int] = []
+        self._indices: list[tuple[str, range]] = [("", range(0))] * INDEX_PARTS
+        self._next_index = 0
         self._tables: list[bytes] = [b"", b""]
         self._compiled: dict[tuple[object, ...], CompiledKernel] = {}
         # The rough clock: when each engine takes its next instruction, when each instruction is done.
@@ -107,6 +115,13 @@ class Site:
         self.latest = 0.0
         # Loads something that is needed later, when the port would be idle; 0 where there is nothing or no room.
         self.prefetch: Callable[[], int] = int
+
+    @contextmanager
+    def doing(self, step: Step) -> Iterator[None]:
+        """What is added within is another step's."""
+        before, self.step = self.step, self._numbers[id(step)]
+        yield
+        self.step = before
 
     # Instructions ----------------------------------------------------------------------------------------------------------
 
@@ -214,6 +229,23 @@ class Site:
                 self._tables[number] = image
                 source = self.constants.laid_out(("table", image), lambda image=image: image)
                 self.add(load(dram=source, spad=1024 * number, run=1024, target="tables"))
+
+    def indexed(self, name: str, row: int) -> tuple[int, int]:
+        """Where an index tensor's element ``row`` stands in the index memory, and how many stand there from it on."""
+        quarter, bus = self.core.index_slots // INDEX_PARTS, self.core.bus_bytes // INDEX_BYTES
+        for at, (tensor, elements) in enumerate(self._indices):
+            if tensor == name and row in elements:
+                return at * quarter + row - elements.start, elements.stop - row
+        at = self._next_index
+        self._next_index = (at + 1) % INDEX_PARTS
+        # Whole beats of the bus.
+        first, count = row // bus * bus, self.matrix(name)[0]
+        elements = range(first, min(first + quarter, count))
+        self._indices[at] = (name, elements)
+        run = rounded(INDEX_BYTES * len(elements), self.core.bus_bytes)
+        source = self.address(name) + INDEX_BYTES * first
+        self.add(load(dram=source, spad=INDEX_BYTES * at * quarter, run=run, target="indices"))
+        return at * quarter + row - first, elements.stop - row
 
     # DRAM --------------------------------------------------------------------------------------------------------------------
 
