@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cnn_models import fitted, mobile, resnet, session
+from cnn_models import Builder, fitted, mobile, resnet, session
 from numpy.typing import NDArray
 from odd_inputs import chunks, recordings, text_images, textures
 
@@ -173,6 +173,27 @@ def test_a_convolution_that_is_none_is_named():
     with pytest.raises(ModelError, match="no convolution is called conv_99") as caught:
         lower(Source(mobile(image=16, width=4), "mobile"), fine=("conv_99",))
     assert "did you mean conv_" in str(caught.value.hint)
+
+
+def test_channels_side_by_side_and_norms_of_their_own():
+    """A dense block: channels joined to those before, batch norm before each convolution."""
+    b = Builder(8)
+    y = b.convolution("x", 3, 8, 3, 2)
+    for channels in (8, 14):
+        parameters = [b.constant(b.rng.uniform(0.5, 1.5, channels).astype(np.float32)) for _ in range(4)]
+        z = b.node("Relu", b.node("BatchNormalization", y, *parameters))
+        y = b.node("Concat", y, b.convolution(z, channels, 6, 3), axis=1)
+    pooled = b.node("AveragePool", b.node("Relu", y), kernel_shape=[2, 2], strides=[2, 2])
+    y = b.node("Flatten", b.node("GlobalAveragePool", pooled))
+    source = Source(b.model((1, 3, 16, 16), b.linear(y, 20, 4), 4), "dense")
+    images = np.random.default_rng(8).standard_normal((20, 1, 3, 16, 16)).astype(np.float32)
+    model = lower(source, calibration={"x": images})
+    program = compiled(model, "core-8x8")
+    same_on(LEVELS[:2], program, {"x": images[0]})
+    want = session(source.model).run(None, {"x": images[1]})[0]
+    with Session(program, "reference") as ready:
+        found = np.asarray(ready.run({"x": images[1]}).outputs["logits"])
+    assert np.abs(found - want).max() < 0.03 * np.abs(want).max()
 
 
 def test_a_fine_convolution_is_two(tmp_path: Path) -> None:

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from cnn_models import session
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from test_kernels_compiled import CORES
 
-from presilicon.compiler.importing.runtime import run, session
 from presilicon.compiler.kernels import compile_kernel
 from presilicon.compiler.meaning import reference
 from presilicon.compiler.pooling import PLACES, RESULT, SO_FAR, passes, place_name, places_program
@@ -88,7 +88,7 @@ def test_meaning_is_that_of_onnx_runtime(case: Case) -> None:
         [helper.make_tensor_value_info("y", kind, None)],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    want = run(session(model, "pool"), {"x": np.ascontiguousarray(image)}, "pool")[0]
+    want = session(model).run(None, {"x": np.ascontiguousarray(image)})[0]
     want = want[0].transpose(1, 2, 0).reshape(-1, step.channels)
     np.testing.assert_allclose(twin(case), want, rtol=1e-5, atol=1e-4)
 

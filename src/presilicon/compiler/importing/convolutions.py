@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from presilicon.compiler.importing.graph import Array, FloatGraph, Node
+from presilicon.compiler.importing.graph import Array, FloatGraph, Node, Type
 from presilicon.errors import ModelError, nearest
 
 _POOLS = ("MaxPool", "AveragePool")
@@ -37,7 +37,26 @@ def folded(graph: FloatGraph) -> FloatGraph:
     while (found := _first_fold(graph)) is not None:
         made, constants = found
         graph = graph.rewritten([made if node.name == made.name else node for node in graph.nodes], constants)
-    return graph
+    return _norms_apart(graph)
+
+
+def _norms_apart(graph: FloatGraph) -> FloatGraph:
+    """Batch norms that are no convolution's as a product and a sum with one number a channel."""
+    nodes: list[Node] = []
+    constants, types = dict[str, Array](), dict[str, Type]()
+    for node in graph.nodes:
+        affine = _affine(graph, node) if node.op == "BatchNormalization" else None
+        if affine is None:
+            nodes.append(node)
+            continue
+        x, out, shape = node.inputs[0], node.outputs[0], graph.shape(node.inputs[0])
+        names = f"{out}.scale", f"{out}.shift", f"{out}.scaled"
+        for name, values in zip(names, affine, strict=False):
+            constants[name] = values.astype(np.float32).reshape(-1, *[1] * (len(shape) - 2))
+        types[names[2]] = graph.types[x]
+        nodes.append(Node(f"{node.name}/Mul", "Mul", (x, names[0]), (names[2],), {}, "", node.sources))
+        nodes.append(Node(node.name, "Add", (names[2], names[1]), (out,), {}, "", node.sources))
+    return graph.rewritten(nodes, constants, types)
 
 
 def _first_fold(graph: FloatGraph) -> tuple[Node, dict[str, Array]] | None:
@@ -160,14 +179,19 @@ def _scaled(graph: FloatGraph, node: Node, convolution: Node, scale: Array, shif
     return Node(node.name, "Conv", (convolution.inputs[0], *names), node.outputs, convolution.attributes, "", sources)
 
 
-def _batch_norm(graph: FloatGraph, node: Node, constants: dict[str, Array]) -> Node | None:
-    convolution = _sole_convolution(graph, node.inputs[0])
+def _affine(graph: FloatGraph, node: Node) -> tuple[Array, Array] | None:
+    """Scale and shift of each channel of a batch norm; None where they are computed."""
     parameters = [graph.constants.get(name) for name in node.inputs[1:5]]
-    if convolution is None or any(p is None for p in parameters):
+    if any(p is None for p in parameters):
         return None
     gamma, beta, mean, variance = (np.asarray(p, np.float64) for p in parameters)
     scale = gamma / np.sqrt(variance + float(node.attributes.get("epsilon", 1e-5)))
-    return _scaled(graph, node, convolution, scale, beta - mean * scale, constants)
+    return scale, beta - mean * scale
+
+
+def _batch_norm(graph: FloatGraph, node: Node, constants: dict[str, Array]) -> Node | None:
+    convolution, affine = _sole_convolution(graph, node.inputs[0]), _affine(graph, node)
+    return None if convolution is None or affine is None else _scaled(graph, node, convolution, *affine, constants)
 
 
 def _of_channels(graph: FloatGraph, node: Node) -> tuple[Node, Array] | None:

@@ -154,6 +154,32 @@ def over_pixels(b: Builder, node: Node) -> None:
     rowwise_rules.over_rows(b, replace(node, op=op, attributes={"axes": tuple(range(2, rank)), "keepdims": True}))
 
 
+def side_by_side(b: Builder, node: Node) -> bool:
+    """Puts images' channels side by side, in runs of each image's channels; False where the node joins something else."""
+    out, shape = node.outputs[0], b.graph.shape(node.outputs[0])
+    if len(shape) < 3 or int(node.attributes["axis"]) % len(shape) != 1:
+        return False
+    bases = [image(b, name, "real") for name in node.inputs]
+    pixels, channels, at = int(np.prod((shape[0], *shape[2:]))), shape[1], 0
+    tensor = Tensor(b.free(out), pixels, channels)
+    b.written(out, "real", tensor)
+    for name, base in zip(node.inputs, bases, strict=True):
+        own = b.graph.shape(name)[1]
+        move = Move(
+            name=b.free_step(f"{out}.{at}"),
+            source=b.tensor(base, "real"),
+            out=tensor.name,
+            shape=(pixels, own),
+            strides=(own, 1),
+            out_strides=(channels, 1),
+            out_start=at,
+        )
+        b.step(move, node.sources)
+        at += own
+    b.views[out] = image_view(out, shape)
+    return True
+
+
 def padding(b: Builder, node: Node) -> None:
     """A value with more elements at the ends of its last axis: zeros, its edge, or itself backwards."""
     name, out = node.inputs[0], node.outputs[0]
