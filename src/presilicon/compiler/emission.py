@@ -27,10 +27,12 @@ class Emission:
     that the next pieces need, or None: as before. What it has taken from the strand's arenas at a yield stays its own; at its
     end it has given everything back. ``plan`` are the stationary operands that it takes, in that order. ``whole`` are tensors
     of which it reads rows that other strands may have written.
-    ``split``: every strand does its share; otherwise the first strand of the first core does all.
+    ``split``: every strand does its share; otherwise the first strand of the first core does all. ``idle``: nothing is to be
+    done, another step has done it.
     """
 
     emit: Callable[[Strand, Any], Iterator[str | None]]
     plan: Callable[[Strand, Any], Sequence[Chunk | Hold]] = _nothing
     whole: Callable[[Any], tuple[str, ...]] = _none
     split: bool = True
+    idle: bool = False

@@ -125,7 +125,7 @@ def fuse(strands: list[Strand], emissions: list[Emission], after: tuple[int, ...
     lowered = strands[0].lowered
     for number, step in enumerate(lowered.steps):
         if isinstance(step, Gather) and only_looked_up(lowered, step):
-            found[number] = Emission(emit=_nothing)
+            found[number] = Emission(emit=_nothing, idle=True)
             for strand in strands:
                 strand.site.looked_up[step.out] = step
     last = -1
@@ -138,7 +138,7 @@ def fuse(strands: list[Strand], emissions: list[Emission], after: tuple[int, ...
             found[number] = Emission(emit=partial(_rows_then, rows))
         else:
             continue
-        found[number + 1] = Emission(emit=_nothing)
+        found[number + 1] = Emission(emit=_nothing, idle=True)
         last = number + 1
     return found
 

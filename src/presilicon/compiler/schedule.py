@@ -129,7 +129,9 @@ class _Strand:
         self.begin()
 
     def begin(self) -> None:
-        """Stands before its next step."""
+        """Stands before its next step of which it has a share."""
+        while self.finished < len(self.steps) and self.where.after[self.finished] < 0 and not self.own(self.finished):
+            self.finished += 1
         following = self.steps[self.finished] if self.finished < len(self.steps) else None
         self.engine, self.ready = "matmul" if isinstance(following, Product | Convolution) else "vector", self.done
         self.at_attention = isinstance(following, Attention)
@@ -138,7 +140,7 @@ class _Strand:
 
     def own(self, number: int) -> bool:
         """Whether it has a share of a step."""
-        return self.where.split[number] or self.strand.number == 0
+        return not self.emission_of[number].idle and (self.where.split[number] or self.strand.number == 0)
 
     def plan(self) -> None:
         """Tells the stream of stationary operands all that will be taken."""
