@@ -180,3 +180,9 @@ def fitting(width: float) -> float:
 def told(error: PresiliconError) -> dict[str, str]:
     """An error as a page shows it."""
     return {"message": error.message, "where": error.where, "hint": error.hint}
+
+
+def setting(report: EstimateReport) -> str:
+    """What an estimate is of, as the source of a picture."""
+    shared = "" if report.parallelism == "1" else f", {report.parallelism}"
+    return f"estimate of {report.model} on {report.chips} x {report.chip}, {report.formats}{shared}"

@@ -8,7 +8,7 @@ from shlex import join as shell
 from presilicon import __version__, view
 from presilicon.chip import Chip
 from presilicon.report import EstimateReport
-from presilicon.studio.asked import Asked, base_of, broken_limits, report_for
+from presilicon.studio.asked import Asked, base_of, broken_limits, report_for, setting
 from presilicon.studio.live import ENERGY_TOLD, TIME_TOLD, curve, made_of, pictures_of, times
 from presilicon.studio.making import Making, token_price
 from presilicon.units import percent
@@ -25,7 +25,7 @@ def chip_report(asked: Asked, find: Callable[[str], Chip]) -> str:
     made, unknown = made_of(base_of(asked, one, find), one)
     usd, basis = token_price(report, one, made)
     title = one.title or one.name
-    source = f"estimate of {report.model} on {report.chips} x {report.chip}, {report.formats}, {report.parallelism}"
+    source = setting(report)
     pictures: list[view.Picture | Markup] = [view.roofline(report, one, width=WIDTH)]
     if points := curve(asked, one, find):
         name = f"{report.chips} x {title}"

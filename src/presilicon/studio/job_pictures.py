@@ -52,7 +52,7 @@ def report_of(folder: Path) -> str:
 def _replay(latest: Mapping[str, Any], about: Mapping[str, Any], width: float) -> dict[str, str]:
     report = latest["report"]
     load = about.get("trace_title") or f"{about.get('rate_per_s')} requests a second at random"
-    source = f"replay of {load}: {report['model']} on {report['chips']} x {report['chip']}, {report['parallelism']}"
+    source = f"replay of {load}: {report['model']} on {report['chips']} x {report['chip']}"
     made = replay_pictures(report, latest["quantiles"], latest["timeline"], source=source, width=width)
     names = {"Time to first token": "ttft_s", "Time per output token": "tpot_s", "Tokens": "tokens"}
     return {names.get(one.title, one.title): one.figure() for one in (*made["latency"], *made["time"])}

@@ -14,7 +14,7 @@ from presilicon.estimate import Load, machine, service_cost
 from presilicon.estimate.reporting import formats_for
 from presilicon.frontend.language import LanguageModel
 from presilicon.report import EstimateReport
-from presilicon.studio.asked import Asked, base_of, broken_limits, fitting, model, report_for, told, way_of
+from presilicon.studio.asked import Asked, base_of, broken_limits, fitting, model, report_for, setting, told, way_of
 from presilicon.studio.making import Making, making, token_price
 from presilicon.view import Point
 
@@ -143,7 +143,7 @@ def pictures(
 ) -> dict[str, str]:
     """Pictures of an estimate by name, as figures of a page."""
     width = fitting(asked.width)
-    source = f"estimate of {report.model} on {report.chips} x {report.chip}, {report.formats}, {report.parallelism}"
+    source = setting(report)
     found = {"roofline": view.roofline(report, chip, width=width)}
     if points := curve(asked, chip, find):
         name = f"{report.chips} x {chip.title or chip.name}"

@@ -94,7 +94,7 @@ export function search(label, value, options, chosen) {
 }
 
 // The whole side. `changed(state, what)` is called with what moved: "model", "chip" or a slider.
-export async function side(state, changed, { limits = true, extra = [] } = {}) {
+export async function side(state, changed, { limits = true, extra = [], without = [] } = {}) {
   const lib = await known();
   if (lib.refused) return { refused: lib.refused };
   const sliders = await get(`/api/controls?chip=${encodeURIComponent(state.chip)}`);
@@ -109,11 +109,11 @@ export async function side(state, changed, { limits = true, extra = [] } = {}) {
     else state.changes[c.key] = value;
     changed(state, c.key);
   };
-  const formats = [["", "as published"], ...lib.formats.map((f) => [f, f])];
+  const formats = [["", "published"], ...lib.formats.map((f) => [f, f])];
   const parts = [
     h("fieldset", {}, h("legend", {}, "Model and load"),
       search("Model", state.model, lib.models.map((m) => m.name), (name) => { state.model = name; changed(state, "model"); }),
-      LOAD.filter((c) => tokens || !c.key.endsWith("_tokens")).map((c) => slider(c, state[c.key], (value) => { state[c.key] = value; changed(state, c.key); }))),
+      LOAD.filter((c) => (tokens || !c.key.endsWith("_tokens")) && !without.includes(c.key)).map((c) => slider(c, state[c.key], (value) => { state[c.key] = value; changed(state, c.key); }))),
     h("fieldset", {}, h("legend", {}, "Number formats"),
       h("div", { class: "row" }, [["weights", "Weights"], ["activations", "Activations"], ["kv_cache", "KV cache"]].map(([key, label]) =>
         select(label, state[key], formats, (value) => { state[key] = value; changed(state, key); })))),

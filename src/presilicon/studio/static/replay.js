@@ -56,7 +56,7 @@ export async function replay(view, aside) {
       state = next;
       rewrite("replay", words());
       if (what === "model" || what === "chip") await build();
-    }, { extra: [extra] });
+    }, { extra: [extra], without: load.trace ? ["batch", "input_tokens", "output_tokens"] : ["batch"] });
     if (made.refused) return out.replaceChildren(refusal(made.refused));
     aside.replaceChildren(...made.parts);
   }
