@@ -35,7 +35,7 @@ def calibrated(
     if not names:
         return {}
     made = [name for name in names if name not in graph.inputs]
-    ready = session(graph.model(list(graph.inputs), made), graph.name) if made else None
+    ready = session(graph, list(graph.inputs), made) if made else None
 
     def values() -> Iterator[tuple[str, Array]]:
         for feeds in samples:
@@ -93,7 +93,10 @@ class Data:
         if not self.arrays:
             raise ModelError("is empty", where="calibration data", hint="arrays by input, samples along the first axis")
         counts = {name: len(array) if array.ndim else 0 for name, array in self.arrays.items()}
-        if len(set(counts.values())) > 1 or not all(counts.values()):
+        if not all(counts.values()):
+            empty = next(name for name, count in counts.items() if not count)
+            raise ModelError(f"{empty} holds no samples", where="calibration data", hint="samples along the first axis")
+        if len(set(counts.values())) > 1:
             listed = ", ".join(f"{name} {n}" for name, n in counts.items())
             raise ModelError(f"its arrays have different numbers of samples: {listed}", where="calibration data",
                              hint="one sample each along the first axis")  # fmt: skip

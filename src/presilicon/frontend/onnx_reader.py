@@ -95,7 +95,7 @@ def _subgraphs(nodes: Any) -> Iterator[Any]:
                 yield from _graphs(graph)
 
 
-def _tensors(model: Any) -> Iterator[Any]:
+def tensors(model: Any) -> Iterator[Any]:
     """Every TensorProto of the model, those of functions too."""
     graphs = list(_graphs(model.graph))
     for function in model.functions:
@@ -116,7 +116,7 @@ def _tensors(model: Any) -> Iterator[Any]:
 
 def _tensors_checked(model: Any, path: Path) -> dict[str, NDArray[Any]]:
     external: dict[str, NDArray[Any]] = {}
-    for tensor in _tensors(model):
+    for tensor in tensors(model):
         where = f"{path}: {tensor.name or 'a constant'}"
         elements = math.prod(tensor.dims)
         if any(d < 0 for d in tensor.dims) or max([elements, *tensor.dims]) > MOST_ELEMENTS:

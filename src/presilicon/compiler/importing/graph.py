@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import mmap
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +20,8 @@ Type = tuple[tuple[int, ...], int]
 """Shape and ONNX element type."""
 
 FLOAT, INT32, INT64, BOOL = 1, 6, 7, 9
+# Constants from so many bytes on stay outside of a model for ONNX Runtime: a protobuf message ends at 2 GiB.
+APART_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,27 +150,82 @@ class FloatGraph:
 
     # ONNX -------------------------------------------------------------------------------------------------------------
 
-    def model(self, inputs: Sequence[str], outputs: Sequence[str]) -> Any:
-        """The nodes between some values and others as an onnx ModelProto, its constants inside."""
+    def model(self, inputs: Sequence[str], outputs: Sequence[str], apart: Apart | None = None) -> Any:
+        """The nodes between some values and others as an onnx ModelProto, its constants inside, large ones in ``apart``."""
         import onnx
         from onnx import helper, numpy_helper
 
         nodes = between(self, set(inputs), outputs)
         read = {name for node in nodes for name in node.inputs} | set(outputs)
-        stored = [
-            numpy_helper.from_array(np.asarray(self.constants[n], order="C"), n) for n in sorted(read & self.constants.keys())
-        ]
+        stored, halves = [], dict[str, str]()
+        for name in sorted(read & self.constants.keys()):
+            array = self.constants[name]
+            half = array.dtype == np.float16 and self.is_float(name)
+            if apart is None or array.nbytes < APART_BYTES:
+                stored.append(numpy_helper.from_array(np.asarray(array, np.float32 if half else None, order="C"), name))
+                continue
+            key = f"{name}.stored" if half else name
+            stored.append(apart.tensor(key, array))
+            if half:
+                halves[name] = key
+        made = []
+        for n in nodes:
+            # Each is cast just before it is read first, so that few are there in fp32 at a time.
+            casts = [(name, halves.pop(name)) for name in n.inputs if name in halves]
+            made += [helper.make_node("Cast", [key], [name], name=f"{name}.cast", to=FLOAT) for name, key in casts]
+            made.append(helper.make_node(n.op, n.inputs, n.outputs, name=n.name, domain=n.domain, **n.attributes))
         graph = helper.make_graph(
-            [helper.make_node(n.op, n.inputs, n.outputs, name=n.name, domain=n.domain, **n.attributes) for n in nodes],
+            made,
             "part",
             [helper.make_tensor_value_info(name, self.types[name][1], self.shape(name)) for name in inputs],
             [helper.make_tensor_value_info(name, self.types[name][1], self.shape(name)) for name in outputs],
             initializer=stored,
         )
         opsets = [helper.make_opsetid(domain, version) for domain, version in self.versions.items()]
-        made: Any = helper.make_model(graph, opset_imports=opsets)
-        made.ir_version = min(made.ir_version, onnx.IR_VERSION, 10)
-        return made
+        model: Any = helper.make_model(graph, opset_imports=opsets)
+        model.ir_version = min(model.ir_version, onnx.IR_VERSION, 10)
+        return model
+
+
+@dataclass(slots=True)
+class Apart:
+    """Large constants that stay outside of a model for ONNX Runtime, as they are stored.
+
+    ``folder``: of the files that hold those which are mapped into memory; ``arrays``: the others by name.
+    """
+
+    folder: str = ""
+    arrays: dict[str, Array] = field(default_factory=dict)
+
+    def tensor(self, name: str, array: Array) -> Any:
+        """The external TensorProto of a constant."""
+        import onnx
+
+        tensor = onnx.TensorProto(
+            name=name, dims=array.shape, data_type=onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+        )  # fmt: skip
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        place = {"location": "apart"}
+        # A view of a mapping does not say where it begins.
+        if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap) and array.filename is not None:
+            folder, file = os.path.split(array.filename)
+            if self.folder in ("", folder):
+                self.folder = folder
+                place = {"location": file, "offset": str(array.offset), "length": str(array.nbytes)}
+        if "offset" not in place:
+            self.arrays[name] = np.ascontiguousarray(array)
+        for key, value in place.items():
+            tensor.external_data.add(key=key, value=value)
+        return tensor
+
+
+def let_go(array: Array) -> None:
+    """Gives back the memory of a constant that is mapped from a file: it is read again when it is needed."""
+    whole: Any = array
+    while isinstance(whole, np.ndarray):
+        whole = whole.base
+    if isinstance(whole, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        whole.madvise(mmap.MADV_DONTNEED)
 
 
 def type_of(array: Array) -> Type:

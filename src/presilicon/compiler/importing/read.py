@@ -1,11 +1,13 @@
 """An ONNX file as a float graph: sizes set, functions and branches written out, everything constant folded.
 
 The frontend reads, checks and infers; here the values of weights are kept too. Real numbers become fp32 whatever the file
-stores. A constant that is dequantised keeps its levels; values that the file quantises on the way keep scale and zero point.
+stores, but for large matrices, which stay as they are stored: external ones in the file, mapped into memory. A constant that is
+dequantised keeps its levels; values that the file quantises on the way keep scale and zero point.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,12 +19,15 @@ from presilicon.compiler.importing.runtime import run, session
 from presilicon.errors import CapacityError, ModelError
 from presilicon.frontend.onnx_inputs import Inputs
 from presilicon.frontend.onnx_operators import UNPREDICTABLE
-from presilicon.frontend.onnx_reader import read
+from presilicon.frontend.onnx_reader import read, tensors
 from presilicon.frontend.onnx_shapes import bounded, shapes
 from presilicon.frontend.onnx_values import FLOAT_TYPES, Step, Value, value
 
 MOST_FOLDED = 1 << 28
 """Elements of the largest constant that is computed: 1 GiB in fp32."""
+
+LARGE = 1 << 20
+"""Elements from which on a matrix stays as it is stored."""
 
 # Operators that hand constants on without arithmetic: their levels go with them.
 _ARRANGES = frozenset({"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Slice", "Split", "Identity", "Flatten", "Concat"})
@@ -31,16 +36,25 @@ _LEVELS = frozenset({"QuantizeLinear", "DequantizeLinear"})
 
 
 def read_model(path: Path) -> Any:
-    """The onnx ModelProto of a file with its weights; ModelError where it is broken, or what it stores outside is missing."""
+    """The onnx ModelProto of a file; ModelError where it is broken, or what it stores outside is missing.
+
+    What it stores outside stays there, its location made a whole path.
+    """
     import onnx
     import onnx.inliner
 
     read(path)  # checks the file and what it stores outside itself
     try:
-        model = onnx.load(path)
+        model = onnx.load(path, load_external_data=False)
     except (OSError, ValueError, onnx.checker.ValidationError) as problem:
         raise ModelError(f"cannot be read: {' '.join(str(problem).split())[:200]}", where=str(path)) from problem
-    return onnx.inliner.inline_local_functions(model) if model.functions else model
+    if model.functions:
+        model = onnx.inliner.inline_local_functions(model)
+    for tensor in tensors(model):
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = str(path.resolve().parent / entry.value)
+    return model
 
 
 def graph_of(model: Any, name: str, dims: Mapping[str, int] | None = None, where: str = "") -> FloatGraph:
@@ -108,20 +122,19 @@ class _Walk:
         return found
 
     def constant(self, name: str, array: Array) -> str:
-        array = np.asarray(array)
+        array = np.asanyarray(array)
         kind = type_of(array)[1]
         if kind in FLOAT_TYPES:
-            array, kind = np.asarray(array, np.float32, order="C"), FLOAT
+            stays = array.ndim == 2 and array.size >= LARGE and array.dtype in (np.float16, np.float32)
+            array, kind = array if stays else np.asarray(array, np.float32, order="C"), FLOAT
         self.known[name] = value(tuple(array.shape), kind, name, data=array, stored=True)
         return name
 
     # Nodes ------------------------------------------------------------------------------------------------------------
 
     def walk(self, graph: Any, names: dict[str, str], prefix: str) -> None:
-        from onnx import numpy_helper
-
         for tensor in graph.initializer:
-            names[tensor.name] = self.constant(self.fresh(prefix + tensor.name), numpy_helper.to_array(tensor))
+            names[tensor.name] = self.constant(self.fresh(prefix + tensor.name), _stored(tensor))
         for sparse in graph.sparse_initializer:
             raise ModelError("sparse constants are not compiled", where=prefix + sparse.values.name)
         for position, node in enumerate(graph.node):
@@ -151,16 +164,26 @@ class _Walk:
             sizes = x.shape[step.integer("start", 0) : step.integer("end", len(x.shape))]
             self.constant(outputs[0], np.asarray(sizes if made.op == "Shape" else x.elements, np.int64))
             return
+        if made.op.startswith(("Optional", "Sequence")):
+            raise ModelError("values that are optional or lists are not compiled", where=where)
         if made.op in _LEVELS and made.domain in ("", "com.microsoft") and self.known[made.inputs[0]].data is None:
             self.requantised(made, names, node)
             return
-        self.typed(node, made, step)
-        if made.op not in UNPREDICTABLE and all(v is None or v.data is not None for v in step.inputs):
-            self.fold(made)
-        elif self.passes(made):
+        if not domain and (made.op == "Identity" or (made.op == "Dropout" and self.inactive(made))):
             names[node.output[0]] = made.inputs[0]
+            return
+        self.typed(node, made, step)
+        if self.passes(made):
+            names[node.output[0]] = made.inputs[0]
+        elif made.op not in UNPREDICTABLE and all(v is None or v.data is not None for v in step.inputs):
+            self.fold(made)
         else:
             self.nodes.append(made)
+
+    def inactive(self, dropout: Node) -> bool:
+        """Whether a Dropout hands its input on: not while training, and where nobody asks what it dropped."""
+        training = self.known[dropout.inputs[2]].data if len(dropout.inputs) > 2 and dropout.inputs[2] else np.zeros(1)
+        return not any(dropout.outputs[1:]) and training is not None and not training.any()
 
     def typed(self, node: Any, made: Node, step: Step) -> None:
         types = shapes(node, step, self.versions.get(made.domain, 1), [f"i{i}" if n else "" for i, n in enumerate(made.inputs)])
@@ -179,6 +202,10 @@ class _Walk:
         if made.op == "DequantizeLinear":
             self.dequantised(made)
             return
+        data = self.known[made.inputs[0]].data if made.inputs else None
+        if made.op == "Transpose" and not made.domain and data is not None and made.inputs[0] not in self.levels:
+            self.constant(outputs[0], np.transpose(data, made.attributes.get("perm")))
+            return
         for name, array in zip(outputs, self.computed(made, made.inputs, outputs), strict=True):
             self.constant(name, array)
         if made.op in _ARRANGES and any(n in self.levels for n in made.inputs):
@@ -191,9 +218,10 @@ class _Walk:
     ) -> list[Array]:
         types: dict[str, Type] = {n: (self.known[n].shape, self.known[n].dtype) for n in {*inputs, *made.outputs} - {""}}
         part = FloatGraph(made.name, (), (), (made,), {}, types, self.versions)
-        ready = session(part.model([n for n in dict.fromkeys(inputs) if n], outputs), made.name)
+        ready = session(part, [n for n in dict.fromkeys(inputs) if n], outputs)
         feeds = {n: (instead or {}).get(n, self.known[n].data) for n in inputs if n}
-        return run(ready, {n: a for n, a in feeds.items() if a is not None}, made.name)
+        wide = {n: np.asarray(a, np.float32) if types[n][1] == FLOAT else a for n, a in feeds.items() if a is not None}
+        return run(ready, wide, made.name)
 
     def dequantised(self, made: Node) -> None:
         """A stored quantised tensor: its numbers, and the step between its levels at each element."""
@@ -210,9 +238,7 @@ class _Walk:
     # What only renames ------------------------------------------------------------------------------------------------
 
     def passes(self, made: Node) -> bool:
-        """Whether a node hands its first input on: identities and casts to the same type."""
-        if made.op in ("Identity", "Dropout") and not made.domain:
-            return True
+        """Whether a node hands its first input on: a cast to the same type."""
         return made.op == "Cast" and self.known[made.inputs[0]].dtype == self.known[made.outputs[0]].dtype
 
     def requantised(self, made: Node, names: dict[str, str], node: Any) -> None:
@@ -256,11 +282,26 @@ def _as_fp32(v: Value) -> Value:
     return value(v.shape, FLOAT, "", data=v.data, stored=v.stored) if v.dtype in FLOAT_TYPES else v
 
 
-def _constant(attributes: Mapping[str, Any], where: str) -> Array:
-    from onnx import numpy_helper
+def _stored(tensor: Any) -> Array:
+    """The numbers of a TensorProto: those outside the file mapped into memory where numpy has their type."""
+    from onnx import TensorProto, helper, numpy_helper
 
+    if tensor.data_location != TensorProto.EXTERNAL:
+        return numpy_helper.to_array(tensor)
+    entry = {e.key: e.value for e in tensor.external_data}
+    dtype = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type))
+    place, start = entry["location"], int(entry.get("offset", 0))
+    if dtype.isbuiltin == 1 and math.prod(tensor.dims):
+        return np.memmap(place, dtype.newbyteorder("<"), "r", start, tuple(tensor.dims))
+    with Path(place).open("rb") as file:
+        file.seek(start)
+        inside = TensorProto(data_type=tensor.data_type, dims=tensor.dims, raw_data=file.read(int(entry.get("length", -1))))
+    return numpy_helper.to_array(inside)
+
+
+def _constant(attributes: Mapping[str, Any], where: str) -> Array:
     if "value" in attributes:
-        return np.asarray(numpy_helper.to_array(attributes["value"]))
+        return np.asarray(_stored(attributes["value"]))
     for name, kind in (
         ("value_int", np.int64),
         ("value_ints", np.int64),

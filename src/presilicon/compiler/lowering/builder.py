@@ -375,7 +375,7 @@ class Builder:
         (position,) = inputs
         tokens = self.graph.shape(position)[-1]
         whole = self.arguments["position"] + tokens
-        ready = session(self.raw.model([position], [name]), self.raw.name)
+        ready = session(self.raw, [position], [name])
         rows: dict[int, Array] = {}
         for start in range(0, whole, tokens):
             # The last window lies over the one before: no place is beyond the last.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from presilicon.compiler.importing.graph import FloatGraph, Node
+from presilicon.compiler.importing.graph import FloatGraph, Node, let_go
 from presilicon.compiler.lowering.builder import Builder, RefusedError, pairs
 from presilicon.compiler.lowering.pending import Maker, Pending
 from presilicon.compiler.lowering.quantise import Quantised, bias_of, eight_bits, four_bits, least_scales, symmetric
@@ -33,6 +33,7 @@ def linear(b: Builder, node: Node) -> None:
         quantised = four_bits(weights, b.group)
     else:
         quantised = eight_bits(weights, steps, least_scales(bias, b.scale(base)))
+    let_go(b.graph.constants[node.inputs[1]])
     pending = dequantised(b, node, base, quantised, bias)
     k = weights.shape[0]
     name = b.constant(f"{node.outputs[0]}.weights", quantised.stored)

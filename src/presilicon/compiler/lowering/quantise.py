@@ -6,12 +6,16 @@ output column. int4 weights are levels of -8 to 7 times a whole multiplier of th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+Stored = NDArray[np.float32] | NDArray[np.float16]
+# Elements of a slice of columns: so many are in fp32 at a time.
+SLICE = 1 << 21
 LEVELS4, LARGEST_MULTIPLIER = 7, 15
 
 
@@ -49,11 +53,38 @@ class Quantised:
     group: int = 0
 
 
-def eight_bits(weights: Floats, steps: Floats | None = None, least: Floats | None = None) -> Quantised:
+def eight_bits(weights: Stored, steps: Floats | None = None, least: Floats | None = None) -> Quantised:
     """Weights (k, n) as int8 with a scale per column; with ``steps``, the file's own levels where the columns have one each.
 
     ``least`` (n,): the smallest scales that the columns may have (see ``least_scales``).
     """
+    return _in_slices(
+        weights,
+        lambda part, at: _eight_bits(part, None if steps is None else steps[:, at], None if least is None else least[at]),
+    )
+
+
+def _in_slices(weights: Stored, quantise: Callable[[Floats, slice], Quantised]) -> Quantised:
+    """Some columns after the other: of a large matrix only a slice is there in fp32."""
+    k, n = weights.shape
+    width = max(1, SLICE // max(1, k))
+    parts = [
+        quantise(np.asarray(weights[:, first : first + width], np.float32), slice(first, first + width))
+        for first in range(0, n, width)
+    ]
+    if len(parts) == 1:
+        return parts[0]
+    effective = np.concatenate([part.effective for part in parts], axis=1)
+    scale = np.concatenate([part.scale for part in parts])
+    first = parts[0]
+    if first.multipliers is None:
+        return Quantised(effective, scale, effective)
+    stored = np.concatenate([part.stored for part in parts], axis=1)
+    multipliers = np.concatenate([part.multipliers for part in parts if part.multipliers is not None], axis=1)
+    return Quantised(effective, scale, stored, multipliers, first.group)
+
+
+def _eight_bits(weights: Floats, steps: Floats | None, least: Floats | None) -> Quantised:
     if steps is not None and bool((steps == steps[:1]).all()) and (least is None or bool((steps[0] >= least).all())):
         levels = np.rint(weights / steps)
         if levels.size and -128 <= levels.min() <= levels.max() <= 127:
@@ -73,11 +104,15 @@ def least_scales(bias: Floats | None, x: Scale) -> Floats | None:
     return None if bias is None else (np.abs(bias) / (x.scale * 2.0**30)).astype(np.float32)
 
 
-def four_bits(weights: Floats, group: int) -> Quantised:
+def four_bits(weights: Stored, group: int) -> Quantised:
     """Weights (k, n) as int4 levels in groups of ``group`` rows, each group of a column with a multiplier of 1 to 15.
 
     The column's scale is tried at several sizes; the one with the least square error is taken.
     """
+    return _in_slices(weights, lambda part, at: _four_bits(part, group))
+
+
+def _four_bits(weights: Floats, group: int) -> Quantised:
     k, n = weights.shape
     groups = -(-k // group)
     padded = np.zeros((groups * group, n), np.float32)

@@ -14,19 +14,17 @@ from presilicon.compiler.lowering.functions import EXACT, by_table, curve
 from presilicon.compiler.lowering.pending import MOST_STREAMS, Pending
 from presilicon.compiler.lowering.views import Atom, View, coalesced, laid
 from presilicon.compiler.rowwise import EXPONENTIAL
-from presilicon.compiler.steps import Binding, Reduce, Rows, Tensor
+from presilicon.compiler.steps import Binding, Reduce, Tensor
 from presilicon.compiler.vectors import (
     Column,
     Constant,
     Loop,
     Operand,
-    Output,
     Scalar,
     Scalars,
     Stream,
     Swapped,
     Value,
-    VectorProgram,
     fused,
     interpolated,
     larger,
@@ -206,7 +204,7 @@ def _constant(b: Builder, node: Node, beside: Pending, array: Array, like: View)
 # Norms ----------------------------------------------------------------------------------------------------------------
 
 
-def _last_axis(b: Builder, node: Node) -> Pending:
+def last_axis(b: Builder, node: Node) -> Pending:
     """The first input as rows of its last axis, in memory."""
     name = node.inputs[0]
     view, shape = b.view(name), b.graph.shape(name)
@@ -235,7 +233,7 @@ def _parameters(b: Builder, node: Node, pending: Pending, value: Operand) -> Pen
 
 def layer_norm(b: Builder, node: Node) -> None:
     """(x - mean) / sqrt(variance + epsilon) * gamma + beta over each row: Ba and others, "Layer Normalization", 2016."""
-    x = _last_axis(b, node)
+    x = last_axis(b, node)
     share, epsilon = Constant(1.0 / x.width), Constant(float(node.attributes["epsilon"]))
     centred = minus(x.operand, Scalar("mean"))
     phases = (
@@ -251,7 +249,7 @@ def layer_norm(b: Builder, node: Node) -> None:
 
 def rms_norm(b: Builder, node: Node) -> None:
     """x / sqrt(mean of squares + epsilon) * gamma over each row: Zhang and Sennrich, 2019."""  # noqa: D403
-    x = _last_axis(b, node)
+    x = last_axis(b, node)
     share, epsilon = Constant(1.0 / x.width), Constant(float(node.attributes["epsilon"]))
     phases = (
         Loop(sums=(("squares", product(x.operand, x.operand)),)),
@@ -262,7 +260,7 @@ def rms_norm(b: Builder, node: Node) -> None:
 
 def l2_norm(b: Builder, node: Node) -> None:
     """Each row divided by its length."""
-    x = _last_axis(b, node)
+    x = last_axis(b, node)
     phases = (
         Loop(sums=(("squares", product(x.operand, x.operand)),)),
         Scalars((("root", reciprocal_root(larger(Scalar("squares"), Constant(1e-24)))),)),
@@ -275,7 +273,7 @@ def softmax(b: Builder, node: Node) -> None:
     axis, rank = int(node.attributes.get("axis", -1)), len(b.graph.shape(node.inputs[0]))
     if axis not in (-1, rank - 1):
         raise RefusedError(f"it goes along axis {axis}, not the last")
-    x = _last_axis(b, node)
+    x = last_axis(b, node)
     power = interpolated(minus(x.operand, Scalar("largest")), EXPONENTIAL)
     phases = (
         Loop(maxima=(("largest", x.operand),)),
@@ -351,26 +349,3 @@ def _reduces_rows(b: Builder, view: View, axes: Sequence[int]) -> bool:
     kept = [atom for axis, atoms in enumerate(view.axes) if axis not in axes for atom in atoms]
     width = int(np.prod([atom.size for atom in kept], initial=1))
     return view.matrix(rows, columns) == (0, columns) and coalesced(kept) == coalesced([Atom(columns, 1)]) and width == columns
-
-
-def arg_max(b: Builder, node: Node) -> None:
-    """The first place of each row's largest element."""
-    rank = len(b.graph.shape(node.inputs[0]))
-    if int(node.attributes.get("axis", 0)) not in (-1, rank - 1) or node.attributes.get("select_last_index", 0):
-        raise RefusedError("only the first of the largest along the last axis is found")
-    x, out = _last_axis(b, node), node.outputs[0]
-    if x.width != b.tensors[x.streams[0].tensor].columns:  # the program's results do not say how wide its rows are
-        x = b.streamed(b.moved(node.inputs[0]))
-    name = b.constant(f"{out}.places", -np.arange(x.width, dtype=np.float32))
-    held = Value("select", minus(x.operand, Scalar("largest")), Column(name), Constant(-np.inf))
-    phases = (
-        Loop(maxima=(("largest", x.operand),)),
-        Loop(maxima=(("place", held),)),
-        Scalars(((out, product(Scalar("place"), Constant(-1.0))),)),
-    )
-    program = VectorProgram(phases=phases, outputs=(Output(out, "int32", scalar=True),))
-    tensor = Tensor(b.free(out), x.rows, 1, "int32")
-    b.step(Rows(name=b.free_step(out), program=program, streams=x.streams, columns=(Binding(name, name),),
-                outputs=(Binding(out, tensor.name),)), node.sources)  # fmt: skip
-    b.written(out, "real", tensor)
-    b.views[out] = View.plain(out, b.graph.shape(out))

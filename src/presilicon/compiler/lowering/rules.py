@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from presilicon.compiler.importing.graph import Node
-from presilicon.compiler.lowering import images, products, rowwise_rules
+from presilicon.compiler.lowering import arg_max, images, products, rowwise_rules
 from presilicon.compiler.lowering.builder import Builder, RefusedError, indexed
 from presilicon.compiler.lowering.functions import CURVES, EXACT
 from presilicon.compiler.lowering.views import View
@@ -29,6 +29,8 @@ def arranged(b: Builder, node: Node) -> None:
 
 def concatenated(b: Builder, node: Node) -> None:
     """Values copied side by side into one."""
+    if images.side_by_side(b, node):
+        return
     out, shape = node.outputs[0], b.graph.shape(node.outputs[0])
     axis = int(node.attributes["axis"]) % len(shape)
     rows, columns = int(np.prod(shape[:-1])), int(shape[-1])
@@ -65,7 +67,7 @@ RULES: Mapping[str, Rule] = {
     "Softmax": rowwise_rules.softmax,
     "Rotary": rowwise_rules.rotary,
     **dict.fromkeys(("ReduceMean", "ReduceSum", "ReduceMax", "MeanOfLength"), rowwise_rules.over_rows),
-    "ArgMax": rowwise_rules.arg_max,
+    "ArgMax": arg_max.arg_max,
     **images.RULES,
 }  # fmt: skip
 """By the operator's canonical name."""
