@@ -72,6 +72,13 @@ def test_rows_that_do_not_fit_at_once_go_on_where_the_earlier_ended():
         agrees(reduce_model(400, 70, length="length"), core, arguments={"length": 3})
 
 
+def test_channels_of_which_only_some_fit_at_a_time():
+    core = sized(8, 8, 8, kib=32)
+    for kind, dtype in (("max", "float32"), ("max", "int8"), ("mean", "float32")):
+        model = pool_model(dtype, kind=kind, height=6, width=5, channels=90, kernel=(3, 3), stride=(1, 2), padding=PAD)
+        agrees(model, core)
+
+
 @st.composite
 def models(draw: st.DrawFn) -> Lowered:
     kernel = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))

@@ -86,17 +86,18 @@ def _areas(step: Pool, band: Band) -> Iterator[tuple[Band, float | None]]:
 def passes(step: Pool, windows: Windows, band: Band, dtype: Dtype) -> Iterator[Pass]:
     """The instructions of a band, whose results lie dense one pixel behind the other."""
     pitch, pixel = image_size(windows, band)[1], windows.pixel_bytes
-    element = pixel // step.channels
+    element = windows.source_bytes // step.channels
+    channels = pixel // element
     down, along = step.stride[0] * pitch, step.stride[1] * pixel
     offsets = [y * pitch + x * pixel for y in range(step.kernel[0]) for x in range(step.kernel[1])]
     for area, scale in _areas(step, band):
         start = area.row * down + area.column * along
         out = (area.row * band.columns + area.column) * pixel
         if step.stride[1] == 1:
-            lines = [(start, out, down, band.columns * pixel, area.rows, area.columns * step.channels)]
+            lines = [(start, out, down, band.columns * pixel, area.rows, area.columns * channels)]
         else:
             lines = [
-                (start + row * down, out + row * band.columns * pixel, along, pixel, area.columns, pixel // element)
+                (start + row * down, out + row * band.columns * pixel, along, pixel, area.columns, channels)
                 for row in range(area.rows)
             ]
         for first_place, first_out, place_pitch, out_pitch, rows, columns in lines:

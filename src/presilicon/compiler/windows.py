@@ -5,7 +5,7 @@ The image lies in the scratchpad as it does in DRAM, pixels x channels, with its
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 from presilicon.compiler.steps import Convolution, Pool
@@ -18,12 +18,17 @@ MOST_FILL = (1 << 16) - 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Windows:
-    """Windows of a convolution or pooling, ``rows`` x ``columns`` of them, over an image of ``pixel_bytes`` a pixel."""
+    """Windows of a convolution or pooling, ``rows`` x ``columns`` of them, over an image of ``pixel_bytes`` a pixel.
+
+    These are all bytes of a pixel, or some of its ``source_bytes``, from ``offset`` on: some of its channels.
+    """
 
     name: str
     height: int
     width: int
     pixel_bytes: int
+    source_bytes: int
+    offset: int
     kernel: tuple[int, int]
     stride: tuple[int, int]
     padding: tuple[int, int, int, int]
@@ -35,11 +40,14 @@ class Windows:
     def of(cls, step: Convolution | Pool, element_bytes: int = 1) -> Windows:
         """The windows of a step."""
         rows, columns = step.out_size
+        pixel = step.channels * element_bytes
         return cls(
             name=step.name,
             height=step.height,
             width=step.width,
-            pixel_bytes=step.channels * element_bytes,
+            pixel_bytes=pixel,
+            source_bytes=pixel,
+            offset=0,
             kernel=step.kernel,
             stride=step.stride,
             padding=step.padding,
@@ -47,6 +55,19 @@ class Windows:
             rows=rows,
             columns=columns,
         )
+
+    def part(self, offset: int, size: int) -> Windows:
+        """The same windows over ``size`` bytes of each pixel, from one on."""
+        return replace(self, offset=offset, pixel_bytes=size)
+
+    @property
+    def line_bytes(self) -> int:
+        """Bytes in DRAM from one row of the image to the next."""
+        return self.width * self.source_bytes
+
+    def source(self, row: int, column: int) -> int:
+        """Where a pixel lies, from the image's first byte on."""
+        return row * self.line_bytes + column * self.source_bytes + self.offset
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,33 +191,46 @@ def _spans(windows: Windows, band: Band) -> tuple[_Span, _Span]:
 
 def image_loads(windows: Windows, band: Band, dram: int, spad: int, fill: int = 0) -> list[Instruction]:
     """Loads that bring the image under a band from ``dram`` to ``spad``, its padding the byte ``fill`` (a signed one too)."""
-    pitch, (down, along) = image_size(windows, band)[1], _spans(windows, band)
-    pixel, line, fill = windows.pixel_bytes, windows.width * windows.pixel_bytes, fill & 255
+    (rows, pitch), (down, along) = image_size(windows, band), _spans(windows, band)
+    pixel, line, fill = windows.pixel_bytes, windows.line_bytes, fill & 255
     if max(along.before, along.behind) * pixel > MOST_FILL:
         raise CapacityError(f"a row's padding is more than {MOST_FILL} bytes", where=windows.name)
-    inside = down.inside if along.inside else 0
-    before = down.before if inside else down.before + down.inside
-    made = []
-    for first, rows in ((0, before), (down.before + down.inside, down.behind)):
-        if rows:
-            # Rows beyond the limit: filled, nothing is read.
-            made.append(load(dram=0, spad=spad + first * pitch, n1=rows, run=pitch, pitch=pitch, y0=1, limit=1, fill=fill))
-    if inside:
-        dense = along.inside * pixel == line == pitch
-        made.append(
+
+    def filled(first: int, count: int) -> list[Instruction]:
+        # Rows beyond the limit: filled, nothing is read.
+        at = spad + first * pitch
+        return [load(dram=0, spad=at, n1=count, run=pitch, pitch=pitch, y0=1, limit=1, fill=fill)] if count else []
+
+    if not down.inside or not along.inside:
+        return filled(0, rows)
+    source, target = dram + windows.source(down.first, along.first), spad + down.before * pitch
+    if pixel < windows.source_bytes:
+        # Some channels: a column of pixels at a time, over what is filled.
+        whole = along.inside * pixel == pitch and down.inside == rows
+        return ([] if whole else filled(0, rows)) + [
             load(
-                dram=dram + down.first * line + along.first * pixel,
-                spad=spad + down.before * pitch,
-                n1=1 if dense else inside,
-                run=inside * line if dense else along.inside * pixel,
-                stride1=0 if dense else line,
-                left=along.before * pixel,
-                right=along.behind * pixel,
-                fill=fill,
-                pitch=0 if dense else pitch,
+                dram=source + column * windows.source_bytes,
+                spad=target + (along.before + column) * pixel,
+                n1=down.inside,
+                run=pixel,
+                stride1=line,
+                pitch=pitch,
             )
-        )
-    return made
+            for column in range(along.inside)
+        ]
+    dense = along.inside * pixel == line == pitch
+    inside = load(
+        dram=source,
+        spad=target,
+        n1=1 if dense else down.inside,
+        run=down.inside * line if dense else along.inside * pixel,
+        stride1=0 if dense else line,
+        left=along.before * pixel,
+        right=along.behind * pixel,
+        fill=fill,
+        pitch=0 if dense else pitch,
+    )
+    return [*filled(0, down.before), *filled(down.before + down.inside, down.behind), inside]
 
 
 def edge_loads(windows: Windows, band: Band, dram: int, spad: int) -> list[Instruction]:
@@ -205,7 +239,7 @@ def edge_loads(windows: Windows, band: Band, dram: int, spad: int) -> list[Instr
     CapacityError where windows lie in the padding altogether.
     """
     pitch, (down, along) = image_size(windows, band)[1], _spans(windows, band)
-    pixel, line = windows.pixel_bytes, windows.width * windows.pixel_bytes
+    pixel, line = windows.pixel_bytes, windows.line_bytes
     last_row, last_column = (windows.rows - 1) * windows.stride[0], (windows.columns - 1) * windows.stride[1]
     top, left = windows.padding[:2]
     if (
@@ -218,12 +252,13 @@ def edge_loads(windows: Windows, band: Band, dram: int, spad: int) -> list[Instr
     # Along each axis: where in the band, pixels of the image from which one on, how far apart in DRAM.
     vertical = [(0, down.before, 0, 0), (down.before, down.inside, down.first, line)]
     vertical += [(down.before + down.inside, down.behind, windows.height - 1, 0)]
+    together = along.inside if pixel == windows.source_bytes else 1
     horizontal = [(place, 1, 0) for place in range(along.before)]
-    horizontal += [(along.before, along.inside, along.first)]
+    horizontal += [(along.before + at, together, along.first + at) for at in range(0, along.inside, max(1, together))]
     horizontal += [(along.before + along.inside + place, 1, windows.width - 1) for place in range(along.behind)]
     return [
         load(
-            dram=dram + first_row * line + first_column * pixel,
+            dram=dram + windows.source(first_row, first_column),
             spad=spad + row * pitch + column * pixel,
             n1=rows,
             run=columns * pixel,

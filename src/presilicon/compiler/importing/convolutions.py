@@ -136,6 +136,9 @@ def _pool(graph: FloatGraph, node: Node) -> Node | None:
     count = bool(node.attributes.get("count_include_pad", 0))
     if count and more != (bottom, right):
         return None
+    if rows == columns == 1 and (kh, kw) == (height, width) and not any((top, left, *more)):
+        # One window, which is the image.
+        return Node(node.name, f"Global{node.op}", node.inputs, node.outputs, {}, "", node.sources)
     attributes |= {"padding": (top, left, *more), "count_padding": count}
     return Node(node.name, node.op, node.inputs, node.outputs, attributes, "", node.sources)
 
