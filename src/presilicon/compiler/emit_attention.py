@@ -7,93 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from math import ceil
 from typing import Any
 
 import numpy as np
 
 from presilicon.compiler.attention_plan import AttentionPlan, Panel, plan_attention
+from presilicon.compiler.attention_programs import counted_values, scaled_scores, softmax, weighted_values
 from presilicon.compiler.emission import Emission
-from presilicon.compiler.kernels import CompiledKernel
-from presilicon.compiler.meaning import STEPS_A_UNIT, probability_table
 from presilicon.compiler.memory import Arena, Chunk, Hold
 from presilicon.compiler.site import Strand
 from presilicon.compiler.steps import Attention
-from presilicon.compiler.vectors import (
-    ONE,
-    Constant,
-    Loop,
-    Operand,
-    Output,
-    Scalar,
-    Scalars,
-    Stream,
-    Sum,
-    Value,
-    VectorProgram,
-    fused,
-    product,
-    reciprocal,
-)
-from presilicon.isa import kernel_text, load, matmul, reg
-from presilicon.template import Core
-
-
-@cache
-def softmax(score_scale: float, value_scale: float, stored: bool, counted: bool) -> VectorProgram:
-    """Probabilities ``p`` (int8), of the sums or of scaled scores ``s``: `meaning.attend`.
-
-    Where they are not ``counted`` by the array also the row scalar ``inverse``.
-    """
-    scale = Constant(score_scale * STEPS_A_UNIT)
-    scores: Operand = Stream("s") if stored else product(Sum(), scale)
-    at = fused(Stream("s"), ONE, Scalar("shift")) if stored else fused(Sum(), scale, Scalar("shift"))
-    p = Value("table0", at, ONE)
-    tables = (probability_table(), b"")
-    first = (
-        Loop(maxima=(("largest", scores),)),
-        Scalars((("shift", fused(Scalar("largest"), ONE, Constant(127.0), negate_p=True)),)),
-    )
-    if counted:
-        return VectorProgram(phases=(*first, Loop(outputs=(("p", p),))), outputs=(Output("p", "int8"),), tables=tables)
-    return VectorProgram(
-        phases=(
-            *first,
-            Loop(sums=(("total", p),), outputs=(("p", p),)),
-            Scalars((("inverse", product(reciprocal(Scalar("total")), Constant(value_scale))),)),
-        ),
-        outputs=(Output("p", "int8"), Output("inverse", scalar=True)),
-        tables=tables,
-    )
-
-
-@cache
-def scaled_scores(score_scale: float) -> VectorProgram:
-    """Scores as fp32 ``s``."""
-    value = product(Sum(), Constant(score_scale * STEPS_A_UNIT))
-    return VectorProgram(phases=(Loop(outputs=(("s", value),)),), outputs=(Output("s"),))
-
-
-@cache
-def weighted_values(zero_point: int) -> VectorProgram:
-    """The result of a head: sums times the row's ``inverse``."""
-    value = product(Sum(), Stream("inverse"))
-    return VectorProgram(phases=(Loop(outputs=(("out", value),)),), outputs=(Output("out", "int8", zero_point),))
-
-
-@cache
-def counted_values(core: Core, dim: int, value_scale: float, zero_point: int) -> CompiledKernel:
-    """The result of a head whose sums of probabilities lie in the block of columns behind it, in every lane.
-
-    Sums are whole numbers: exact in any order. The reciprocal is that of `rowwise.reciprocal`.
-    """
-    sums = ceil(dim / core.cols) * core.chunks
-    lines = [f"r0 = recip(acc) @{sums}"]
-    lines += 2 * [f"r1 = -(acc * r0) + imm(2.0) @{sums}", "r0 = r0 * r1"]
-    lines += [f"r0 = r0 * imm({np.float32(value_scale)!s})"]
-    lines += [f"stream0 = acc * r0 @{strip}" if strip else "stream0 = acc * r0" for strip in range(ceil(dim / core.lanes))]
-    return CompiledKernel(uops=kernel_text("\n".join(lines)), streams=(("out",),), formats=("int8",), zero_point=zero_point)
+from presilicon.isa import load, matmul, reg
 
 
 class _Pair:
@@ -175,9 +100,12 @@ class _Emission:
         if self.plan.stored:
             self.stored = _Pair(results, 4 * most * wide, "scores")
             pairs.append(self.stored)
-        sample, whole = panels[0].sample, None
-        if not self.plan.streamed:
-            whole = self.load_keys(group, sample, range(keys)), self.load_values(group, sample, range(keys))
+        # Scores begin when keys and queries are there.
+        sample, whole = panels[0].sample, not self.plan.streamed
+        self.k = self.load_keys(group, sample, range(keys)) if whole else -1
+        first = self.load_queries(group, panels[0])
+        self.v = self.load_values(group, sample, range(keys)) if whole else -1
+        yield "vector"
         todo = [(panel, head) for panel in panels for head in range(self.heads)]
         following: _Head | None = None
         before: _Head | None = None
@@ -189,10 +117,10 @@ class _Emission:
             if number < len(todo):
                 panel, head = todo[number]
                 if head == 0:
-                    queries = self.load_queries(group, panel)
+                    queries = self.load_queries(group, panel) if number else first
                 assert queries is not None
                 following = _Head(queries, head)
-                self.scores(group, following, whole)
+                self.scores(group, following)
             if now is None:
                 continue
             if self.site.taking_turns:
@@ -205,12 +133,12 @@ class _Emission:
                 self.probabilities(now)
                 if before is not None:
                     self.result(group, before)
-            self.weighted(group, now, whole)
+            self.weighted(group, now)
             before = now
         assert before is not None
         self.result(group, before)
-        if whole is not None:
-            self.strand.stationary.free(*whole)
+        if whole:
+            self.strand.stationary.free(self.k, self.v)
         for pair in pairs:
             pair.free()
 
@@ -259,7 +187,7 @@ class _Emission:
 
     # One head --------------------------------------------------------------------------------------------------------------
 
-    def scores(self, group: int, head: _Head, whole: tuple[int, int] | None) -> None:
+    def scores(self, group: int, head: _Head) -> None:
         """Scores of a head's queries with all keys: they stay in the accumulators, or go to the scratchpad."""
         panel, core, strand = head.queries.panel, self.core, self.strand
         rows = len(panel.rows)
@@ -270,7 +198,7 @@ class _Emission:
         else:
             head.bank = strand.next_bank()
         for keys in self.plan.key_chunks(panel.keys):
-            k = whole[0] if whole else self.load_keys(group, panel.sample, keys)
+            k = self.load_keys(group, panel.sample, keys) if self.plan.streamed else self.k
             blocks = ceil(len(keys) / core.cols)
             for first in range(0, blocks, room if self.plan.stored else blocks):
                 part = range(first, min(first + room, blocks) if self.plan.stored else blocks)
@@ -282,7 +210,7 @@ class _Emission:
                 if self.plan.stored:
                     column = first * core.cols
                     self.store_scores(head, keys.start + column, min(len(keys), part.stop * core.cols) - column)
-            if not whole:
+            if self.plan.streamed:
                 strand.stationary.free(k)
 
     def block_of_scores(self, head: _Head, k: int, block: int, acc: int) -> None:
@@ -350,7 +278,7 @@ class _Emission:
             )
         )
 
-    def weighted(self, group: int, head: _Head, whole: tuple[int, int] | None) -> None:
+    def weighted(self, group: int, head: _Head) -> None:
         """Probabilities times V, in accumulator rows behind those of the scores."""
         step, core, strand, plan = self.step, self.core, self.strand, self.plan
         panel = head.queries.panel
@@ -358,8 +286,8 @@ class _Emission:
         wide = self.wide(panel.keys)
         if plan.stored:
             head.bank = strand.next_bank()
-        for keys in [range(panel.keys)] if whole else plan.value_chunks(panel.keys):
-            v = whole[1] if whole else self.load_values(group, panel.sample, keys)
+        for keys in plan.value_chunks(panel.keys) if plan.streamed else [range(panel.keys)]:
+            v = self.load_values(group, panel.sample, keys) if plan.streamed else self.v
             for number in range(self.values):
                 sums = plan.counted and number == self.values - 1
                 w = self.ones if sums else v + head.number // self.shared * step.dim + number * core.cols
@@ -378,7 +306,7 @@ class _Emission:
                         w_pitch=0 if sums else plan.value_pitch,
                     )
                 )
-            if not whole:
+            if plan.streamed:
                 strand.stationary.free(v)
 
     def result(self, group: int, head: _Head) -> None:

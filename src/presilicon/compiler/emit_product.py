@@ -159,6 +159,7 @@ class ProductEmission:
         plan, strand = self.plan, self.strand
         blocks = plan.blocks(self.core)
         x = self.load_rows(0)
+        yield "matmul"
         for panel in range(plan.panels):
             following = -1
             self.begin(panel)

@@ -133,7 +133,10 @@ class _Strand:
         while self.finished < len(self.steps) and self.where.after[self.finished] < 0 and not self.own(self.finished):
             self.finished += 1
         following = self.steps[self.finished] if self.finished < len(self.steps) else None
-        self.engine, self.ready = "matmul" if isinstance(following, Product | Convolution) else "vector", self.done
+        # Products and attentions begin with loads, and say what they need then.
+        loads = isinstance(following, Product | Attention)
+        self.engine = "load" if loads else "matmul" if isinstance(following, Convolution) else "vector"
+        self.ready = self.done
         self.at_attention = isinstance(following, Attention)
         self.heavy = isinstance(following, Product) and _is_heavy(self.strand, following)
         self.strand.bank = -1
