@@ -26,6 +26,7 @@ from presilicon.compiler.steps import Pool
 from presilicon.errors import ModelError
 from presilicon.flow import LEVELS, Session, build
 from presilicon.isa import verify
+from presilicon.simulate.machine import run as simulate
 from presilicon.template import Core
 
 Arrays = Mapping[str, NDArray[np.generic]]
@@ -194,6 +195,15 @@ def test_channels_side_by_side_and_norms_of_their_own():
     with Session(program, "reference") as ready:
         found = np.asarray(ready.run({"x": images[1]}).outputs["logits"])
     assert np.abs(found - want).max() < 0.03 * np.abs(want).max()
+
+
+def test_a_network_of_the_onnx_project_is_lowered_whole():
+    """ShuffleNet: grouped and depthwise convolutions, channels shuffled, joined and pooled."""
+    source = of_wheel("onnx", "light_shufflenet.onnx")
+    model = lower(source)
+    assert not model.report.refused
+    made = emit(model.lowered, Core.of(chips.load("core-32x32")))
+    assert simulate(made.programs, Core.of(chips.load("core-32x32")), values=False, events=False).cycles > 1_000_000
 
 
 def test_a_fine_convolution_is_two(tmp_path: Path) -> None:

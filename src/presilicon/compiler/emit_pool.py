@@ -13,7 +13,6 @@ from presilicon.compiler.steps import Pool
 from presilicon.compiler.windows import Band, Windows, areas, bands, edge_loads, image_bytes, image_loads
 from presilicon.errors import CapacityError, CheckError
 
-
 # One window.
 _ONE = Band(0, 1, 0, 1)
 
