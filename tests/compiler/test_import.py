@@ -241,7 +241,7 @@ def test_calibration_data_that_does_not_match() -> None:
         ({"x": good[..., :4]}, "a sample of x is 2 x 4, the model takes 2 x 8"),
         ({"x": good * np.nan}, "not finite"),
         ({"x": good.astype(complex)}, "of type complex128"),
-        ({"x": good[:0]}, "different numbers of samples"),
+        ({"x": good[:0]}, "x holds no samples"),
         ({"x": good, "z": good[:2]}, "different numbers of samples"),
         ({}, "is empty"),
     ):

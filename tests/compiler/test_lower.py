@@ -154,12 +154,14 @@ def arranged(net: Net, x: str, form: str) -> str:
             return net.op("Concat", net.op("Relu", x), x, axis=2)
         case "stacked":
             return net.op("Concat", x, net.op("Relu", x), axis=1)
+        case "led":
+            return net.op("Relu", net.op("Concat", net.weight(1, 1, 16), x, axis=1))
         case "token":
             return net.op("Tanh", net.op("Gather", x, 0, axis=1))
     return net.op("Softmax", net.op("Reshape", x, [1, 12, 2, 4]), axis=-1)
 
 
-@pytest.mark.parametrize("form", ["columns", "rows", "transposed", "joined", "stacked", "token", "heads"])
+@pytest.mark.parametrize("form", ["columns", "rows", "transposed", "joined", "stacked", "led", "token", "heads"])
 def test_arrangements(form: str) -> None:
     net = Net()
     y = arranged(net, net.input("x", 1, 6, 16), form)

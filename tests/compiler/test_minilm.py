@@ -30,7 +30,7 @@ def model() -> LoweredModel:
 def test_its_export_is_the_published_model() -> None:
     """The similarities that the README of sentence-transformers gives for these sentences."""
     raw = source().raw({"sequence": TOKENS})
-    ready = session(raw.model(list(raw.inputs), ["sentence_embedding"]), "MiniLM")
+    ready = session(raw, list(raw.inputs), ["sentence_embedding"])
     data = encoded(["The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium."], TOKENS)
     rows = [run(ready, {name: array[i : i + 1] for name, array in data.items()}, "")[0][0] for i in range(3)]
     found = np.array(rows) @ np.array(rows).T
@@ -46,7 +46,7 @@ def test_every_node_is_on_the_chip(model: LoweredModel) -> None:
 
 def test_its_embeddings_are_those_of_the_float_model(model: LoweredModel) -> None:
     raw = source().raw({"sequence": TOKENS})
-    ready = session(raw.model(list(raw.inputs), ["sentence_embedding"]), "MiniLM")
+    ready = session(raw, list(raw.inputs), ["sentence_embedding"])
     data = encoded(sentences("judge")[:JUDGED], TOKENS)
     floats, found = [], []
     for number in range(JUDGED):

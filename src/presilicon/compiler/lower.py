@@ -14,6 +14,7 @@ from presilicon.compiler.compiled import HostPart
 from presilicon.compiler.importing import Imported, Source
 from presilicon.compiler.importing.convolutions import fine as finer
 from presilicon.compiler.importing.graph import BOOL, FLOAT, INT32, INT64, Array, FloatGraph
+from presilicon.compiler.importing.normal import OTHER_FORM
 from presilicon.compiler.lowering.builder import Builder, RefusedError
 from presilicon.compiler.lowering.functions import curve
 from presilicon.compiler.lowering.parts import cut
@@ -92,6 +93,7 @@ def lower(
     the host, between parts of the chip. Convolutions named in ``fine`` take their images in two terms of int8.
     """
     imported = source.imported(dims)
+    _checked(imported.raw)
     graph = finer(merged(imported.graph), fine)
     roles = _roles(graph)
     ranges, how = _ranges(source, imported, graph, dims or {}, calibration, method)
@@ -100,7 +102,9 @@ def lower(
     def attempt(part: FloatGraph) -> _Attempt:
         builder = Builder(imported.raw, part, ranges, roles, arguments, weights, group)
         inputs = _inputs(builder)
-        return _Attempt(builder, inputs, _steps(builder, imported.reasons))
+        refused = _steps(builder, imported.reasons)
+        outputs = () if refused else _outputs(builder, refused)
+        return _Attempt(builder, inputs, outputs, refused)
 
     whole = attempt(graph)
     if not whole.refused:
@@ -128,6 +132,7 @@ class _Attempt:
 
     builder: Builder
     inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
     refused: Mapping[str, str]
 
     def part(self) -> LoweredPart:
@@ -136,7 +141,6 @@ class _Attempt:
         if self.refused:
             node, reason = next(iter(self.refused.items()))
             raise CheckError(f"{node} is refused: {reason}", where=b.graph.name)
-        outputs = _outputs(b)
         used = {name for step in b.steps for name in reads(step)}
         asked = {name for step in b.steps for name in arguments_of(step)}
         given = tuple(port.tensor for port in self.inputs if port.role == "tensor")
@@ -146,13 +150,13 @@ class _Attempt:
             constants={name: array for name, array in b.constants.items() if name in used},
             steps=tuple(b.steps),
             inputs=given,
-            outputs=tuple(dict.fromkeys(port.tensor for port in outputs)),
+            outputs=tuple(dict.fromkeys(port.tensor for port in self.outputs)),
             states=tuple(b.states),
             arguments={name: most for name, most in b.arguments.items() if name in asked},
             origin=b.origin,
         )
         inputs = tuple(port for port in self.inputs if port.role == "tensor" or port.argument in asked)
-        return LoweredPart(lowered, inputs, outputs)
+        return LoweredPart(lowered, inputs, self.outputs)
 
 
 def _outer_ports(graph: FloatGraph, parts: Sequence[LoweredPart | HostPart]) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
@@ -167,6 +171,20 @@ def _outer_ports(graph: FloatGraph, parts: Sequence[LoweredPart | HostPart]) -> 
     inputs = tuple(port(name, name) for name in graph.inputs if name in read)
     made = {name for part in parts for name in (part.outputs if isinstance(part, HostPart) else [p.name for p in part.outputs])}
     return inputs, tuple(port(name, value) for name, value in graph.outputs if name in made)
+
+
+def _checked(graph: FloatGraph) -> None:
+    """ModelError where an input has a type that the chip does not take, or a value has no elements."""
+    joined = {name for node in graph.nodes if node.op == "Concat" for name in node.inputs}  # a cache may begin empty
+    for name in graph.inputs:
+        if graph.types[name][1] not in _DTYPES:
+            raise ModelError("its element type is none that the chip takes", where=name, hint=", ".join(_DTYPES.values()))
+        if not all(graph.shape(name)) and name not in joined:
+            raise ModelError(f"its shape is {list(graph.shape(name))}, which holds nothing", where=name)
+    for node in graph.nodes:
+        for name in node.outputs:
+            if name and not all(graph.shape(name)):
+                raise ModelError(f"its result has shape {list(graph.shape(name))}, which holds nothing", where=node.name)
 
 
 # Runtime arguments ----------------------------------------------------------------------------------------------------
@@ -243,9 +261,7 @@ def _inputs(b: Builder) -> tuple[Port, ...]:
     caches = {node.inputs[0] for node in b.graph.nodes if node.op == "Cached"}
     for name in b.graph.inputs:
         shape, kind = b.graph.types[name]
-        dtype = _DTYPES.get(kind)
-        if dtype is None:
-            raise ModelError("has an element type that the chip does not take", where=name, hint=", ".join(_DTYPES.values()))
+        dtype = _DTYPES[kind]
         if name in b.roles:
             ports.append(Port(name=name, dtype=dtype, shape=shape, role=b.roles[name], argument=b.roles[name]))  # type: ignore[arg-type]
         elif name not in caches:
@@ -277,25 +293,39 @@ def _is_image(graph: FloatGraph, name: str) -> bool:
     return any(node.op in ("Conv", "MaxPool", "AveragePool", "GlobalAveragePool") for node in graph.readers.get(name, ()))
 
 
-def _outputs(b: Builder) -> tuple[Port, ...]:
+def _outputs(b: Builder, refused: dict[str, str]) -> tuple[Port, ...]:
+    """The outputs as ports; where one cannot be handed out, the node that makes it is refused."""
     ports: list[Port] = []
     for name, value in b.graph.outputs:
         maker = b.graph.makers.get(value)
         if maker is not None and maker.op == "Cached":
             continue
-        shape, kind = b.graph.types[value]
-        view = b.view(value)
-        rows, columns = b.sizes[view.base]
-        axes: tuple[int, ...] = ()
-        if view.matrix(rows, columns) == (0, columns) and view.base not in b.graph.inputs:
-            order = [axis for axis, _ in view.order()]
-            rest = [axis for axis in range(len(shape)) if axis not in order]
-            axes = () if order == sorted(order) else (*rest, *order)
-            tensor = b.tensor(view.base, "real")
-        else:
-            tensor = b.tensor(b.moved(value), "real")
-        ports.append(Port(name=name, dtype=_DTYPES.get(kind, "float32"), shape=shape, tensor=tensor, axes=axes))
+        try:
+            ports.append(_output(b, name, value))
+        except RefusedError as problem:
+            if maker is None:
+                raise ModelError(f"output {name} cannot be handed out: {problem}", where=b.graph.name) from None
+            refused[maker.name] = str(problem)
     return tuple(ports)
+
+
+def _output(b: Builder, name: str, value: str) -> Port:
+    shape, kind = b.graph.types[value]
+    if kind not in (FLOAT, INT32, INT64):
+        raise RefusedError("its result is neither of real nor of whole numbers")
+    view = b.view(value)
+    rows, columns = b.sizes[view.base]
+    axes: tuple[int, ...] = ()
+    if view.matrix(rows, columns) == (0, columns) and view.base not in b.graph.inputs:
+        order = [axis for axis, _ in view.order()]
+        rest = [axis for axis in range(len(shape)) if axis not in order]
+        axes = () if order == sorted(order) else (*rest, *order)
+        tensor = b.tensor(view.base, "real")
+    else:
+        tensor = b.tensor(b.moved(value), "real")
+    if (kind == FLOAT) != (b.tensors[tensor].dtype == "float32"):
+        raise RefusedError("its result is not of the type that the chip has there")
+    return Port(name=name, dtype=_DTYPES[kind], shape=shape, tensor=tensor, axes=axes)
 
 
 # Steps ----------------------------------------------------------------------------------------------------------------
@@ -311,7 +341,10 @@ def _steps(b: Builder, reasons: Mapping[str, str]) -> dict[str, str]:
         try:
             rule = RULES.get(node.op) if not node.domain else None
             if rule is None:
-                raise RefusedError("the compiler has no rule for this operator")
+                other = node.domain == OTHER_FORM
+                raise RefusedError(
+                    "its form is none that the compiler knows" if other else "the compiler has no rule for this operator"
+                )
             rule(b, node)
         except RefusedError as problem:
             refused[node.name] = reasons.get(node.name, str(problem))

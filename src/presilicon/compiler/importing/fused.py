@@ -189,7 +189,12 @@ def _multi_head(w: _Writer, node: Node, i: list[str]) -> bool:
 def _standard_attention(w: _Writer, node: Node, i: list[str]) -> bool:
     """Attention of operator set 23: (1, tokens, width) or (1, heads, tokens, dim), without a cache."""
     q, k, v, added = i[:4]
-    plain = not any(i[4:]) and not w.used(node.outputs[1:]) and not node.attributes.get("softcap", 0.0)
+    plain = (
+        not any(i[4:])
+        and _KNOWN.issuperset(node.attributes)
+        and not w.used(node.outputs[1:])
+        and not node.attributes.get("softcap", 0.0)
+    )
     if not plain or (added and w.graph.types[added][1] != FLOAT) or w.shape(q)[0] != 1:
         return False
     flat = len(w.shape(q)) == 3
@@ -204,6 +209,12 @@ def _standard_attention(w: _Writer, node: Node, i: list[str]) -> bool:
     if flat:
         _joined(w, made, node.outputs[0])
     return True
+
+
+_KNOWN = frozenset(
+    {"is_causal", "kv_num_heads", "q_num_heads", "qk_matmul_output_mode", "scale", "softcap", "softmax_precision"}
+)
+"""Attributes of the standard's Attention that are understood."""
 
 
 def _rotary(w: _Writer, node: Node, i: list[str]) -> bool:

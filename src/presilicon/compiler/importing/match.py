@@ -44,7 +44,7 @@ def matches(graph: FloatGraph, value: str, pattern: ast.expr, found: Found | Non
                 yield found
         case ast.Call(func=ast.Name(id=op), args=arguments):
             node = graph.makers.get(value)
-            if node is None or node.op != op or len(node.inputs) != len(arguments) or node.outputs[0] != value:
+            if node is None or node.op != op or node.domain or len(node.inputs) != len(arguments) or node.outputs[0] != value:
                 return
             orders = itertools.permutations(node.inputs) if op in _EITHER_ORDER else iter([node.inputs])
             for inputs in orders:

@@ -10,11 +10,17 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from presilicon.compiler.importing.graph import FLOAT, Array, FloatGraph, Node, Type
+
+OTHER_FORM = "ai.onnx"
+"""Domain of an operator that has no normal form: no pattern and no rule of the lowering takes it for one that has."""
+
+_STRICT = frozenset({"Attention", "Clip", "LayerNormalization", "RMSNormalization", "Slice", "Softmax", "Split", "Swish"})
 
 
 class _Writer:
@@ -51,7 +57,8 @@ def normalised(graph: FloatGraph) -> FloatGraph:
         if node.op.startswith("Reduce") and not node.domain:
             rule = _reduce
         if rule is None or not rule(writer, node):
-            writer.nodes.append(node)
+            strict = node.op in _STRICT or node.op.startswith("Reduce")
+            writer.nodes.append(replace(node, domain=node.domain or OTHER_FORM) if strict else node)
     return graph.rewritten(writer.nodes, writer.constants, writer.types)
 
 
@@ -177,6 +184,24 @@ def _skip_norm(w: _Writer, node: Node) -> bool:
     op = "RMSNormalization" if simplified else "LayerNormalization"
     w.put(node, op, given, epsilon=float(node.attributes.get("epsilon", 1e-12)))
     return True
+
+
+def _softmax(w: _Writer, node: Node) -> bool:
+    """Over the last axis; before operator set 13 the default is axis 1, and all behind it is one."""
+    rank, old = len(w.graph.shape(node.inputs[0])), w.graph.versions.get("", 13) < 13
+    if int(node.attributes.get("axis", 1 if old else -1)) % rank != rank - 1:
+        return False
+    w.put(node, "Softmax", node.inputs[:1], axis=-1)
+    return True
+
+
+def _swish(w: _Writer, node: Node) -> bool:
+    alpha = float(node.attributes.get("alpha", 1.0))
+    if alpha == 1.0:
+        w.put(node, "Silu", node.inputs[:1])
+    else:
+        w.put(node, "QuickGelu", node.inputs[:1], alpha=alpha)
+    return alpha > 0
 
 
 def _gelu(w: _Writer, node: Node) -> bool:
@@ -307,6 +332,8 @@ _RULES: Mapping[tuple[str, str], Callable[[_Writer, Node], bool]] = {
     ("", "Split"): _split,
     ("", "Gather"): _gather,
     ("", "Clip"): _clip,
+    ("", "Softmax"): _softmax,
+    ("", "Swish"): _swish,
     ("", "Expand"): _expand,
     ("", "Gemm"): _gemm,
     ("", "MatMul"): _matmul,

@@ -121,7 +121,6 @@ RULES: tuple[Rule, ...] = (
     Rule("Gelu", "x", _HALF.replace("f", _TANH), _like("tanh")),
     Rule("QuickGelu", "x", "Mul(x, Sigmoid(Mul(x, a)))", _alpha),
     Rule("Silu", "x", "Mul(x, Sigmoid(x))"),
-    Rule("Silu", "x", "Swish(x)"),
     Rule("Mish", "x", "Mul(x, Tanh(Softplus(x)))"),
     Rule("HardSwish", "x", "Mul(Mul(x, (c := Clip(Add(x, 3)))), 0.16666667)", _low),
     Rule("HardSwish", "x", "Mul(x, Mul((c := Clip(Add(x, 3))), 0.16666667))", _low),

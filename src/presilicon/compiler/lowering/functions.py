@@ -44,7 +44,7 @@ EXACT: Mapping[str, Callable[[Operand, Attributes], Operand]] = {
     "Neg": lambda x, a: product(x, Constant(-1.0)),
     "Abs": lambda x, a: Value("max", x, Constant(-1.0), x),
     "Clip": lambda x, a: _clip(x, _number(a, "low", -math.inf), _number(a, "high", math.inf)),
-    "LeakyRelu": lambda x, a: Value("max", x, Constant(_number(a, "alpha", 0.01)), x),
+    "LeakyRelu": lambda x, a: _leaky(x, _number(a, "alpha", 0.01)),
     "HardSigmoid": lambda x, a: _clip(
         fused(x, Constant(_number(a, "alpha", 0.2)), Constant(_number(a, "beta", 0.5))), 0.0, 1.0
     ),
@@ -57,6 +57,13 @@ EXACT: Mapping[str, Callable[[Operand, Attributes], Operand]] = {
     "Round": lambda x, a: Value("round", x, Constant(1.0)),
 }
 """Operators whose arithmetic the vector unit has."""
+
+
+def _leaky(x: Operand, slope: float) -> Operand:
+    """The larger of x and a part of it; by its sign where the slope is no part."""
+    if 0 <= slope <= 1:
+        return Value("max", x, Constant(slope), x)
+    return Value("select", x, x, product(x, Constant(slope)))
 
 
 def _floor(x: Operand) -> Operand:
@@ -109,6 +116,9 @@ def curve(op: str, attributes: Attributes) -> Curve | None:
     if op == "QuickGelu":
         alpha = _number(attributes, "alpha", 1.702)
         return Curve(lambda x: x * sigmoid(alpha * x), -16.0 / alpha, factor=lambda x: sigmoid(alpha * x))
+    if op == "Elu":
+        alpha = _number(attributes, "alpha", 1.0)
+        return Curve(lambda x: x if x > 0 else alpha * math.expm1(x), -16.0)
     return _CURVES.get(op)
 
 
@@ -123,7 +133,6 @@ _CURVES: Mapping[str, Curve] = {
     "Softplus": Curve(_softplus, -16.0),
     "Sin": Curve(math.sin),
     "Cos": Curve(math.cos),
-    "Elu": Curve(lambda x: x if x > 0 else math.expm1(x), -16.0),
 }
 
 
@@ -138,6 +147,7 @@ def by_table(x: Pending, found: Curve, low: float, high: float, whole: bool, *so
         share = x.function(Table.of(found.factor, max(-reach, min(low, -1.0)), min(reach, max(high, 1.0))), *sources)
         return share.of(product(share.operand, x.operand))
     first, last = max(low, found.low), min(high, found.high)
-    if last - first < 1e-6:
-        first, last = first - 0.5, last + 0.5
+    least = 1e-6 * max(1.0, abs(first), abs(last))
+    if last - first < least:
+        first, last = first - least, last + least
     return x.function(Table.of(found.function, first, last), *sources)

@@ -159,6 +159,8 @@ def side_by_side(b: Builder, node: Node) -> bool:
     out, shape = node.outputs[0], b.graph.shape(node.outputs[0])
     if len(shape) < 3 or int(node.attributes["axis"]) % len(shape) != 1:
         return False
+    if any(n not in b.views or b.view(n).order() != image_view("", b.graph.shape(n)).order() for n in node.inputs):
+        return False
     bases = [image(b, name, "real") for name in node.inputs]
     pixels, channels, at = int(np.prod((shape[0], *shape[2:]))), shape[1], 0
     tensor = Tensor(b.free(out), pixels, channels)
