@@ -309,6 +309,15 @@ def test_a_bert() -> None:
     assert all(model.lowered.origin[step.name] for step in model.lowered.steps)
 
 
+def test_indices_outside_of_their_table_are_refused() -> None:
+    source, calibration, inputs = small_bert()
+    model = lower(source, calibration=calibration, dims={"sequence": 12})
+    for number in (50, -1):
+        inputs["input_ids"][0, 3] = number
+        with pytest.raises(ModelError, match=f"input_ids holds {number}, its table has 50 rows"):
+            on_chip(model, inputs)
+
+
 @pytest.mark.parametrize("method", ["range", "percentile", "error"])
 def test_ways_to_choose_ranges(method: Any) -> None:
     source, calibration, inputs = small_bert()

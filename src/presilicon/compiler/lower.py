@@ -285,7 +285,10 @@ def _input(b: Builder, name: str) -> Port:
     b.written(name, "real", tensor)
     plain = View.plain(name, tuple(shape[a] for a in axes) if axes else shape)
     b.views[name] = plain.transposed(tuple(int(i) for i in np.argsort(axes))) if axes else plain
-    return Port(name=name, dtype=dtype, shape=shape, tensor=tensor.name, axes=axes)
+    tables = [b.graph.constants[n.inputs[0]] for n, place, _ in b.readers(name) if n.op == "Gather" and place == 1
+              and n.inputs[0] in b.graph.constants]  # fmt: skip
+    rows = min((len(table) for table in tables), default=0)
+    return Port(name=name, dtype=dtype, shape=shape, tensor=tensor.name, axes=axes, rows=rows)
 
 
 def _is_image(graph: FloatGraph, name: str) -> bool:

@@ -31,6 +31,8 @@ class Port:
     tensor: str = ""
     argument: str = ""
     axes: tuple[int, ...] = ()
+    rows: int = 0
+    """Of indices: rows of the table that they look up; 0 for what is no index."""
 
     def __post_init__(self) -> None:
         if bool(self.argument) != (self.role in ("length", "position")) or bool(self.tensor) == bool(self.argument):
@@ -113,6 +115,11 @@ def _matrix(tensor: Tensor, port: Port, value: Array, where: str) -> Array:
     limits = np.iinfo(np.dtype(DTYPES[tensor.dtype]))
     if wide.size and not limits.min <= int(wide.min()) <= int(wide.max()) <= limits.max:
         raise ModelError(f"input {port.name} reaches from {wide.min()} to {wide.max()}", where=where, hint=tensor.dtype)
+    if port.rows and wide.size and not 0 <= int(wide.min()) <= int(wide.max()) < port.rows:
+        at = wide.min() if wide.min() < 0 else wide.max()
+        raise ModelError(
+            f"input {port.name} holds {at}, its table has {port.rows} rows", where=where, hint=f"0 to {port.rows - 1}"
+        )
     return wide.astype(DTYPES[tensor.dtype]).reshape(tensor.rows, tensor.columns)
 
 
