@@ -74,7 +74,7 @@ def search(
         for phase in phases(problem, found, seed, budget):
             with closing(phase.proposals):
                 block = next(phase.proposals, None)
-                while block is not None and found.evaluated < phase.until:
+                while block is not None and found.evaluated < min(phase.until, budget):
                     run.see(block)
                     yield run.snapshot(phase.name)
                     block = _send(phase.proposals, scores(found, block, phase.figure))
