@@ -15,12 +15,13 @@ import numpy as np
 from scipy.stats import spearmanr
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "compiler"))
-from minilm import encoded, sentences, source
+from minilm import NAME, encoded, sentences, source
 
 from presilicon.compiler.importing.runtime import run, session
 from presilicon.compiler.lower import lower
 from presilicon.compiler.meaning import reference
 from presilicon.compiler.ports import handed_out, taken
+from presilicon.frontend.encoder_onnx import calibration
 
 TOKENS = 32
 WAYS: tuple[dict[str, Any], ...] = (
@@ -40,15 +41,15 @@ def main() -> int:
     singles = [{name: array[i : i + 1] for name, array in data.items()} for i in range(len(data["input_ids"]))]
     floats = np.array([run(ready, one, "")[0][0] for one in singles])
     pairs = np.triu_indices(len(floats), 1)
-    calibration = encoded(sentences("calibrate"), TOKENS)
-    print(f"{len(floats)} sentences of {TOKENS} tokens, calibrated on {len(calibration['input_ids'])} others")
+    given = calibration(NAME, TOKENS)
+    print(f"{len(floats)} sentences of {TOKENS} tokens, calibrated on {len(sentences('calibrate'))} others, alone and in a row")
     print(
         "| ranges | weights | mean cosine | least | rank correlation | lowering, s |\n| --- | --- | ---: | ---: | ---: | ---: |"
     )
     missed = 0
     for number, way in enumerate(WAYS):
         began = time.process_time()
-        model = lower(source(), dims={"sequence": TOKENS}, calibration=calibration, **way)
+        model = lower(source(), dims={"sequence": TOKENS}, calibration=given, **way)
         seconds = time.process_time() - began
         found = []
         for one in singles:

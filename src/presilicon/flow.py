@@ -30,6 +30,7 @@ from presilicon.compiler.steps import DTYPES
 from presilicon.compiler.work import macs
 from presilicon.dram import DramOptions
 from presilicon.errors import CapacityError, CheckError, WorkloadError
+from presilicon.frontend.encoder_onnx import calibration as encoder_calibration
 from presilicon.frontend.encoder_onnx import encoder_model, installed
 from presilicon.isa import INSTRUCTION_BYTES, Program
 from presilicon.simulate.machine import run as simulate
@@ -364,9 +365,10 @@ def build(
 ) -> Built:
     """A model's ONNX file, or a model by name (with ``tokens``) whose package is installed, as programs for a template chip.
 
-    ``calibration``: samples by input along a new first axis. ``fine``: convolutions whose image is taken in two terms of int8.
-    ModelError where the file or the data cannot be used or nodes are refused (with ``host_fallback`` they run on the host),
-    ChipError where the chip is not of the template, CapacityError where something does not fit it.
+    ``calibration``: samples by input along a new first axis; models by name bring sentences of ours. ``fine``: convolutions
+    whose image is taken in two terms of int8. ModelError where the file or the data cannot be used or nodes are refused (with
+    ``host_fallback`` they run on the host), ChipError where the chip is not of the template, CapacityError where something
+    does not fit it.
     """
     core = Core.of(chip)
     began = time.perf_counter()
@@ -374,7 +376,7 @@ def build(
     lowered = lower(
         _source(model, tokens),
         dims=_dims(model, dims, tokens),
-        calibration=calibration,
+        calibration=_sentences(model, tokens) if calibration is None else calibration,
         weights=weights,
         host_fallback=host_fallback,
         fine=fine,
@@ -411,6 +413,11 @@ def _source(model: str | Path, tokens: int | None) -> Source:
             raise WorkloadError("tokens are of models by name", where=str(model), hint="--dim name=N of an ONNX file")
         return Source.file(model)
     return Source(encoder_model(folder), str(model).rpartition("/")[2])
+
+
+def _sentences(model: str | Path, tokens: int | None) -> Mapping[str, Array] | None:
+    """What a model by name is calibrated on where the user brings nothing."""
+    return None if tokens is None or installed(str(model)) is None else encoder_calibration(str(model), tokens)
 
 
 def _dims(model: str | Path, dims: Mapping[str, int] | None, tokens: int | None) -> dict[str, int]:

