@@ -24,6 +24,8 @@ def test_a_familys_constants_are_physical(name):
             "intake_s",
             "wave_s",
             "voltage_slope",
+            "weight_copies",
+            "not_overlapped",
         )
         assert 0 < value < 1e10 or (value == 0 and f.name in zero), f.name
         if f.name.endswith("_s"):

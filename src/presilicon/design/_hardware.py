@@ -16,7 +16,6 @@ from presilicon.economics import silicon
 from presilicon.economics.quantity import look_up
 from presilicon.economics.silicon import DieSpec
 from presilicon.errors import ChipError
-from presilicon.estimate.machine import UNKNOWN_SRAM_BYTES
 from presilicon.template import Core
 
 Floats = NDArray[np.float64]
@@ -176,7 +175,7 @@ def _template(values: Values, multiplied: str) -> Hardware:
         peak=dict.fromkeys(multiplied.split("+"), rate),
         vector_lanes=values["cores"] * values["vector_lanes"],
         scratchpad_bytes=scratchpad,
-        shared_sram_bytes=np.where(scratchpad >= 1e6, scratchpad * values["cores"], UNKNOWN_SRAM_BYTES),
+        shared_sram_bytes=scratchpad * values["cores"],
         link_bytes_per_s=np.full(node.shape, _NO_LINK_BYTES_PER_S),
         host_bytes_per_s=_NO_LINK_BYTES_PER_S,
         power_share=np.ones(node.shape),

@@ -33,6 +33,9 @@ class Constants:
     # matrix units
     matmul_share: Real  # share of the peak rate reached inside a tile
     operand_bytes_per_cycle: Real  # from the last-level cache (or shared SRAM) into one core
+    least_rows: Real = 64.0  # that a matrix unit multiplies, whatever the tile holds (GPUs)
+    not_overlapped: Real = 0.4  # of the shorter of compute and memory: fitted once on A100, H100 and H200 together
+    weight_copies: Real = 0.0  # times that each further core reads the same weights: 1 where no memory on the chip is shared
     split_s: Real  # adding up the partial sums of a split k: synchronisation besides their traffic
     quantize_s: Real  # converting the activations before a multiplication: the extra launch
     quantize_passes: Real  # and its traffic, in passes over the activations
@@ -78,7 +81,7 @@ class Constants:
 
 # Constants that may be zero: what they stand for is then absent. All others divide or multiply a time.
 _MAY_BE_ZERO = ("in_switch_share", "operation_j_per_bit", "padding_share", "static_share", "active_share", "voltage_slope",
-                "resident_share", "vector_share")  # fmt: skip
+                "resident_share", "vector_share", "weight_copies", "not_overlapped")  # fmt: skip
 
 
 def _check(name: str, value: float, where: str) -> None:

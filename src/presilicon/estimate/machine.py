@@ -127,10 +127,11 @@ def machine(chip: Chip, constants: Constants | None = None) -> Machine:
     known = constants or constants_of(chip)
     if chip.idle_w and chip.tdp_w:
         known = replace(known, static_share=chip.idle_w / chip.tdp_w)
-    # Scratchpads of a megabyte and more are memory that software manages; smaller ones only hold a core's tiles, unless
-    # there is no other memory. A maker that names no memory at all says that what runs must fit: its size never binds.
+    # Scratchpads of a megabyte and more, and those of the template, are memory that software manages; smaller ones only hold a
+    # core's tiles, unless there is no other memory. A maker that names no memory at all says that what runs must fit: its
+    # size never binds.
     scratchpad = chip.scratchpad_bytes or 0.0
-    managed = scratchpad >= 1e6 or chip.memory is None
+    managed = scratchpad >= 1e6 or chip.memory is None or chip.template is not None
     sram = (chip.shared_sram_bytes or 0.0) + (scratchpad * (chip.cores or 1) if managed else 0.0)
     sram = sram or (float("inf") if chip.memory is None else UNKNOWN_SRAM_BYTES)
     cores = float(chip.cores or 1)

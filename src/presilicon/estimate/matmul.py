@@ -23,15 +23,12 @@ TILES = ((16, 64), (32, 64), (64, 64), (64, 128), (128, 64), (128, 128), (64, 25
 PACKED_COLUMNS = 64
 # Into how many parts k may be split.
 SPLITS = (1, 2, 4, 8, 16)
-# A matrix unit multiplies at least this many rows, whatever the tile holds.
-LEAST_ROWS = 64
 # Depth of one step along k that is loaded and multiplied at once.
 DEPTH = 64
 # The same on every GPU, fitted once on A100, H100 and H200 together (docs/validation.md): how much of a partial wave's idle
-# time is lost (persistent kernels win some back), how much of the shorter of compute and memory does not overlap, and how
-# fast partial sums of split k move through the last-level cache, in multiples of the memory's bandwidth.
+# time is lost (persistent kernels win some back), and how fast partial sums of split k move through the last-level cache, in
+# multiples of the memory's bandwidth.
 WAVE_LOSS = 0.6
-NOT_OVERLAPPED = 0.4
 CACHE_OVER_MEMORY = 2.0
 
 
@@ -67,14 +64,14 @@ def _tiled(
         held_rows = np.minimum(rows, np.ceil(np.asarray(m) / 8) * 8)
         held_cols = np.minimum(cols, n)
         tiles = groups * np.ceil(np.asarray(m) / rows) * np.ceil(np.asarray(n) / cols)
-        multiply_s = 2.0 * np.maximum(rows, LEAST_ROWS) * cols / per_core
+        multiply_s = 2.0 * np.maximum(rows, c.least_rows) * cols / per_core
         step_s = np.maximum(multiply_s, (held_rows * left_bytes + held_cols * right_bytes) / stream)
         for splits in SPLITS:
             depth = np.ceil(np.asarray(k) / (splits * DEPTH)) * DEPTH
             share = tiles * (splits / cores)
             waves = WAVE_LOSS * np.ceil(share) + (1 - WAVE_LOSS) * np.maximum(share, 1.0)
             busy = waves * (depth * step_s + c.wave_s)
-            whole = np.maximum(np.maximum(busy, floor_s), dram_s) + NOT_OVERLAPPED * np.minimum(busy, dram_s)
+            whole = np.maximum(np.maximum(busy, floor_s), dram_s) + c.not_overlapped * np.minimum(busy, dram_s)
             if splits > 1:
                 partial = splits * 8.0 * groups * m * n
                 whole = whole + c.split_s + partial / (CACHE_OVER_MEMORY * machine.memory_bytes_per_s)
@@ -108,7 +105,8 @@ def _cost(
     left = min(activations.bytes_per_element, source.bytes_per_element)
     converted = activations.bits < source.bits and machine.has(activations)
     read = input_bytes if not converted else elements_in * activations.bytes_per_element
-    dram_bytes = kept.moved(weight_bytes, read + output_bytes)
+    copies = 1.0 + c.weight_copies * (machine.cores - 1.0)
+    dram_bytes = kept.moved(weight_bytes * copies, read + output_bytes)
     dram_s = dram_bytes / bandwidth
     power_s = power_limited_s(machine, multiplied=native, macs=macs, dram_bytes=dram_bytes)
     body, busy = _tiled(
