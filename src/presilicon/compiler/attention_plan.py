@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, inf
 
 from presilicon.compiler.kernels import REACH
 from presilicon.compiler.site import Strand
@@ -15,6 +15,8 @@ from presilicon.template import GROUP
 SHARE = 0.8
 # Chunks of K or V that should find room at a time.
 CHUNKS = 4
+# Micro-operations for a group of rows beside those for its scores.
+FOLDS = 26
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,8 @@ class AttentionPlan:
     """A strand's share of an attention.
 
     ``kv_group`` KV heads at a time. Their keys and values are on the chip whole, or (``streamed``, one KV head) pass in chunks
-    of ``key_chunk`` and ``value_chunk`` for each query head and panel. ``stored``: scores go through the scratchpad as fp32.
+    of ``key_chunk`` and ``value_chunk`` for each query head and panel. ``stored``: scores go through the scratchpad as fp32, in
+    ``buffers`` in turn; with one, a head's begin when the one before has been read.
     ``counted``: the array sums the probabilities, as one more block of columns of V: all ones.
     """
 
@@ -40,6 +43,7 @@ class AttentionPlan:
     kv_group: int
     streamed: bool
     stored: bool
+    buffers: int
     key_chunk: int
     value_chunk: int
     key_bytes: int
@@ -60,29 +64,14 @@ def plan_attention(strand: Strand, step: Attention) -> AttentionPlan:
     core, tensors = strand.core, strand.lowered.tensors
     queries, keys = tensors[step.q].rows // step.batch, tensors[step.k].rows // step.batch
     own = strand.rows(tensors[step.q].rows)
-    wanted = min(GROUP, max(1, len(own)))
-    rows, blocks = len(strand.accumulator_rows), ceil(keys / core.cols)
+    blocks = ceil(keys / core.cols)
     # A kernel reads accumulators up to seven strips ahead: where the sums lie further off the vector unit adds up by itself.
     counted = ceil(step.dim / core.cols) * core.chunks < REACH
-    values = ceil(step.dim / core.cols) + counted
-    stored = rows // (blocks + values) < wanted
-    most = rows // ((1 if stored else blocks) + values)
     wide = ceil(keys / core.lanes) * core.lanes
     room = int(SHARE * strand.stationary.arena.size)
-    best: tuple[int, int] = (0, 0)
-    for group in [g for g in range(step.kv_heads, 0, -1) if step.kv_heads % g == 0]:
-        key, value = _row_bytes(strand, step, group)
-        if group > 1 and blocks * core.cols * key + keys * value > room:
-            continue
-        width = group * step.heads // step.kv_heads * step.dim
-        # Two buffers of everything: queries and probabilities, results, inverse sums and stored scores.
-        results = 2 * (width + 4 * core.lanes + (4 * wide if stored else 0))
-        count = min(most, strand.moving.size // (2 * (wide + width)), strand.results.size // results)
-        if count > best[0]:
-            best = count, group
-        if count >= wanted:
-            break
-    count, group = best
+    cuts = [_Cut.of(strand, step, keys, len(own), counted, *kind) for kind in ((False, 2), (True, 2), (True, 1))]
+    cut = min(cuts, key=lambda one: one.cost)
+    count, group, stored = cut.count, cut.group, cut.stored
     if not count:
         raise CapacityError(
             f"a row of {keys} scores does not fit: twice {wide} bytes of probabilities and {4 * wide if stored else 0} bytes"
@@ -101,12 +90,55 @@ def plan_attention(strand: Strand, step: Attention) -> AttentionPlan:
         kv_group=group,
         streamed=streamed,
         stored=stored,
+        buffers=cut.buffers,
         key_chunk=key_chunk,
         value_chunk=value_chunk,
         key_bytes=key,
         value_pitch=value,
         counted=counted,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """One way to cut: rows of a panel, KV heads at a time, and what a row costs in cycles (infinite where none fits)."""
+
+    stored: bool
+    buffers: int
+    count: int
+    group: int
+    cost: float
+
+    @classmethod
+    def of(cls, strand: Strand, step: Attention, keys: int, own: int, counted: bool, stored: bool, buffers: int) -> _Cut:
+        """The rows that fit with scores ``stored`` or not, in so many buffers."""
+        core = strand.core
+        blocks, values = ceil(keys / core.cols), ceil(step.dim / core.cols) + counted
+        wide = ceil(keys / core.lanes) * core.lanes
+        most = len(strand.accumulator_rows) // ((1 if stored else blocks) + values)
+        wanted = min(GROUP, max(1, own))
+        count = group = 0
+        for one in [g for g in range(step.kv_heads, 0, -1) if step.kv_heads % g == 0]:
+            key, value = _row_bytes(strand, step, one)
+            if one > 1 and blocks * core.cols * key + keys * value > SHARE * strand.stationary.arena.size:
+                continue
+            width = one * step.heads // step.kv_heads * step.dim
+            # Two buffers of queries and probabilities, of results and inverse sums, and those of scores.
+            results = 2 * (width + 4 * core.lanes) + (buffers * 4 * wide if stored else 0)
+            fitting = min(most, strand.moving.size // (2 * (wide + width)), strand.results.size // results)
+            if fitting > count:
+                count, group = fitting, one
+            if fitting >= wanted:
+                break
+        if not count:
+            return cls(stored, buffers, 0, group, inf)
+        rows = min(max(1, own), count // GROUP * GROUP if count >= GROUP else count)
+        # Stationary operands take their time to fetch, however few rows pass.
+        array = blocks * ceil(step.dim / core.rows) * max(rows, core.cols) + values * ceil(keys / core.rows) * max(
+            rows, core.rows
+        )
+        vector = GROUP * ceil(rows / GROUP) * (wide // core.lanes * (4 - counted + stored) + FOLDS)
+        return cls(stored, buffers, count, group, (max(array, vector) if buffers > 1 else array + vector) / rows)
 
 
 def _row_bytes(strand: Strand, step: Attention, group: int) -> tuple[int, int]:

@@ -21,20 +21,20 @@ from presilicon.compiler.steps import Attention
 from presilicon.isa import load, matmul, reg
 
 
-class _Pair:
-    """Two buffers of an arena, used in turn; the most that either holds."""
+class _Turns:
+    """Buffers of an arena that are used in turn, each of the most that any holds."""
 
-    def __init__(self, arena: Arena, size: int, what: str) -> None:
+    def __init__(self, arena: Arena, size: int, what: str, count: int = 2) -> None:
         self.arena = arena
-        self.places = [arena.take(size, what) for _ in range(2)]
+        self.places = [arena.take(size, what) for _ in range(count)]
 
     def turn(self) -> int:
-        """The one that was not used last."""
-        self.places.reverse()
-        return self.places[0]
+        """The one that was not used for longest."""
+        self.places.append(self.places.pop(0))
+        return self.places[-1]
 
     def free(self) -> None:
-        """Gives both back."""
+        """Gives all back."""
         self.arena.free(*self.places)
 
 
@@ -93,12 +93,12 @@ class _Emission:
         moving, results = self.strand.moving, self.strand.results
         moving.rewind()
         results.rewind()
-        self.q, self.p = _Pair(moving, most * self.width, "queries"), _Pair(moving, most * wide, "probabilities")
-        self.out = _Pair(results, most * self.width, "results of heads")
-        self.inverse = _Pair(results, 4 * most * self.core.lanes, "inverse sums")
+        self.q, self.p = _Turns(moving, most * self.width, "queries"), _Turns(moving, most * wide, "probabilities")
+        self.out = _Turns(results, most * self.width, "results of heads")
+        self.inverse = _Turns(results, 4 * most * self.core.lanes, "inverse sums")
         pairs = [self.q, self.p, self.out, self.inverse]
         if self.plan.stored:
-            self.stored = _Pair(results, 4 * most * wide, "scores")
+            self.stored = _Turns(results, 4 * most * wide, "scores", self.plan.buffers)
             pairs.append(self.stored)
         # Scores begin when keys and queries are there.
         sample, whole = panels[0].sample, not self.plan.streamed
@@ -120,7 +120,8 @@ class _Emission:
                     queries = self.load_queries(group, panel) if number else first
                 assert queries is not None
                 following = _Head(queries, head)
-                self.scores(group, following)
+                if now is None or self.plan.buffers > 1:
+                    self.scores(group, following)
             if now is None:
                 continue
             if self.site.taking_turns:
@@ -133,6 +134,8 @@ class _Emission:
                 self.probabilities(now)
                 if before is not None:
                     self.result(group, before)
+            if following is not None and self.plan.buffers == 1:
+                self.scores(group, following)
             self.weighted(group, now)
             before = now
         assert before is not None
