@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import tomllib
 import zipfile
 from pathlib import Path
@@ -279,3 +281,36 @@ def test_a_report_opens_from_disk_with_the_network_off(visit, studio, browser, t
     assert asked == [file.as_uri()]
     assert not complaints
     context.close()
+
+
+def test_two_tabs_do_not_mix(visit, studio) -> None:
+    first = visit.page
+    open_chip(first, studio.url, "?changes.cores=96")
+    second = first.context.new_page()
+    open_chip(second, studio.url, "?model=Qwen%2FQwen3-8B&changes.cores=64")
+    shown = second.locator("dl.figures").inner_text()
+    move(first, "s-clock_hz", 0.7)
+    assert second.locator("dl.figures").inner_text() == shown
+    assert second.get_by_label("Cores, exact").input_value() == "64"
+    assert first.get_by_label("Cores, exact").input_value() == "96"
+    second.close()
+
+
+def children(pid: int) -> list[int]:
+    """Processes that any thread of a process has started."""
+    return [int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
+
+
+def test_a_search_whose_process_dies_is_shown_as_stopped_and_goes_on(visit, studio) -> None:
+    page = visit.page
+    before = children(studio.process.pid)
+    page.goto(f"{studio.url}#/search?node=n5&budget=300000")
+    page.get_by_role("button", name="Start the search").click()
+    page.wait_for_selector("figure .picture", timeout=60_000)
+    (worker,) = set(children(studio.process.pid)) - set(before)
+    os.kill(worker, signal.SIGKILL)
+    page.wait_for_selector(".state.stopped")
+    page.locator("#resume").click()
+    page.wait_for_selector(".state.running")
+    page.locator("#stop").click()
+    page.wait_for_selector(".state.stopped")

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from served import Served, end, start
 
+from presilicon.cli import main
 from presilicon.errors import PresiliconError
 from presilicon.studio.asked import Asked, library_chip, model
 
@@ -180,3 +181,20 @@ def test_hostile_names_are_text_everywhere(client, name: str) -> None:
     attached = client.get("/download/chip.toml", params={"state": json.dumps(state)}).headers["content-disposition"]
     assert attached.isascii()
     assert attached.count('"') == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--port", "70000"], "port 70000 does not exist"),
+        (["--host", "no.such.host.example", "--port", "0"], "no address of this computer"),
+        (["--workspace", "FILE/below"], "cannot be written"),
+    ],
+)
+def test_a_studio_that_cannot_start_says_why(options: list[str], told: str, tmp_path: Path, capsys) -> None:
+    (tmp_path / "file").write_text("")
+    given = [option.replace("FILE", str(tmp_path / "file")) for option in options]
+    if "--workspace" not in given:
+        given += ["--workspace", str(tmp_path / "workspace")]
+    assert main(["studio", *given]) == 2
+    assert told in capsys.readouterr().err
