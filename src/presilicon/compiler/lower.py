@@ -240,16 +240,33 @@ def _ranges(
     bounds = graph.bounds
     wanted = [of if isinstance(of := bounds.get(name, name), str) else "" for name in _wanted(graph)]
     if calibration is None:
-        samples = random_samples(imported.raw)
-        found = calibrated(imported.raw, wanted, samples, "range")
+        raw = _without_cache(source, imported, graph, dims)
+        samples = random_samples(raw)
+        found = calibrated(raw, wanted, samples, "range")
         how = f"{len(samples)} random inputs"
     else:
         data = Data(calibration)
         raw = source.raw(source.sizes_of(calibration, dims))
         found = calibrated(raw, wanted, data.samples(raw), method)
         how = f"{data.count} samples, {method}"
+    values = set(_wanted(graph))
+    own = values & graph.given.keys()
+    if own:
+        how = "the file's own levels" + (
+            f" of {len(own)} of {len(values)} values; {how} for the others" if own < values else ""
+        )
     known = {name: found.get(of) if isinstance(of, str) else of for name, of in bounds.items()}
     return {**found, **{name: ends for name, ends in known.items() if ends is not None}}, how
+
+
+def _without_cache(source: Source, imported: Imported, graph: FloatGraph, dims: Mapping[str, int]) -> FloatGraph:
+    """The graph with empty caches: what goes into them is the model's to say, and random numbers would say it wrongly."""
+    caches = {node.inputs[0] for node in graph.nodes if node.op == "Cached"}
+    if not caches:
+        return imported.raw
+    (sample,) = random_samples(imported.raw, 1)
+    given = {name: array[None] for name, array in sample.items() if name not in caches}
+    return source.raw(source.sizes_of(given, dims))
 
 
 # Inputs and outputs ---------------------------------------------------------------------------------------------------

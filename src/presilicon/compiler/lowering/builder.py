@@ -163,10 +163,17 @@ class Builder:
 
     def range(self, names: Iterable[str]) -> tuple[float, float]:
         """Lowest and highest over values; RefusedError where none of them was measured."""
-        known = [self.ranges[name] for name in names if name in self.ranges]
+        known = [ends for name in names if (ends := self.given_range(name) or self.ranges.get(name)) is not None]
         if not known:
             raise RefusedError("its input has no range")
         return min(low for low, _ in known), max(high for _, high in known)
+
+    def given_range(self, name: str) -> tuple[float, float] | None:
+        """Lowest and highest that the file's own levels of a value reach; None where it does not quantise the value."""
+        if name not in self.graph.given:
+            return None
+        scale, zero_point = self.graph.given[name]
+        return scale * (-128 - zero_point), scale * (127 - zero_point)
 
     def moving_scale(self, base: str) -> Scale:
         """Scale and zero point of a base where it is multiplied: the file's, or by its range."""
@@ -184,7 +191,7 @@ class Builder:
             if node.op != "Attention" or place > 2:
                 continue
             at = self.columns_of(name, base)
-            one = symmetric(*self.range([name if name in self.ranges else base])).scale
+            one = symmetric(*self.range([name if name in self.ranges or name in self.graph.given else base])).scale
             scale[at[0] : at[0] + at[1]] = np.maximum(scale[at[0] : at[0] + at[1]], np.float32(one))
         return np.where(scale > 0, scale, np.float32(1)).astype(np.float32)
 
