@@ -144,11 +144,12 @@ def _write(model: Compiled, file: BinaryIO) -> None:
                 continue
             put(f"{number}/steps.json", json.dumps(_steps(part), separators=(",", ":")))
             for at, array in enumerate(part.lowered.constants.values()):
-                buffer = io.BytesIO()
-                np.save(buffer, array, allow_pickle=False)
-                put(f"{number}/constant{at}.npy", buffer.getvalue())
+                with archive.open(zipfile.ZipInfo(f"{number}/constant{at}.npy", _EPOCH), "w", force_zip64=True) as entry:
+                    np.lib.format.write_array(entry, np.asarray(array, order="C"), allow_pickle=False)
             for at, program in enumerate(part.programs):
-                put(f"{number}/core{at}", program.to_bytes())
+                with archive.open(zipfile.ZipInfo(f"{number}/core{at}", _EPOCH), "w", force_zip64=True) as entry:
+                    for piece in program.pieces():
+                        entry.write(piece)
             parts.append({"cores": len(part.programs)})
         meta = {
             "presilicon": VERSION,

@@ -15,6 +15,8 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 from presilicon.errors import IsaError
@@ -32,6 +34,11 @@ _CHECKSUM = 32
 
 def to_bytes(program: Program) -> bytes:
     """A program as the content of its file."""
+    return b"".join(pieces(program))
+
+
+def pieces(program: Program) -> Iterator[bytes]:
+    """The content of a program's file piece by piece: its data are never there a second time."""
     meta = {
         "dram_bytes": program.dram_bytes,
         "address": program.address,
@@ -41,15 +48,19 @@ def to_bytes(program: Program) -> bytes:
         "regions": [[r.name, r.kind, r.dtype, list(r.shape), r.address, r.register] for r in program.regions],
     }
     contents = (
-        json.dumps(meta, separators=(",", ":")).encode(),
-        b"".join(i.encode() for i in program.instructions),
-        b"".join(u.encode() for k in program.kernels for u in k.uops),
-        b"".join(s.data for s in program.data),
+        [json.dumps(meta, separators=(",", ":")).encode()],
+        [b"".join(i.encode() for i in program.instructions)],
+        [b"".join(u.encode() for k in program.kernels for u in k.uops)],
+        [s.data for s in program.data],
     )
     head = _HEAD.pack(MAGIC, VERSION, program.core_digest.encode(), len(contents))
-    head += b"".join(_ENTRY.pack(name, len(content)) for name, content in zip(_SECTIONS, contents, strict=True))
-    whole = head + b"".join(contents)
-    return whole + hashlib.sha256(whole).digest()
+    lengths = (sum(map(len, content)) for content in contents)
+    head += b"".join(_ENTRY.pack(name, length) for name, length in zip(_SECTIONS, lengths, strict=True))
+    checksum = hashlib.sha256()
+    for piece in chain([head], *contents):
+        checksum.update(piece)
+        yield piece
+    yield checksum.digest()
 
 
 def from_bytes(content: bytes) -> Program:

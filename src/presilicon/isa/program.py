@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -234,6 +234,12 @@ class Program:
         from presilicon.isa.binary import to_bytes
 
         return to_bytes(self)
+
+    def pieces(self) -> Iterator[bytes]:
+        """The file's content piece by piece."""
+        from presilicon.isa.binary import pieces
+
+        return pieces(self)
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Program:
