@@ -55,10 +55,11 @@ _FRONT, _NEAR, _PRICES = 10, 6, 10
 @count_option("--workers", "Processes that evaluate; all processors unless given.")
 @click.option("--ray", metavar="ADDRESS", help='Spread over a Ray cluster: its address, or "local" to start one.')
 @click.option("--resume", is_flag=True, help="Go on with the search that the folder holds.")
+@click.option("--watch", is_flag=True, help="Show the best designs and the front while it searches.")
 @click.option("--build", is_flag=True, help="Write a template chip's Verilog and check it at all levels.")
 @dims
 @as_json
-def design(model: str, folder: str, as_json: bool, dims: tuple[tuple[str, int], ...], **options: Any) -> None:
+def design(model: str, folder: str, as_json: bool, watch: bool, dims: tuple[tuple[str, int], ...], **options: Any) -> None:
     """Design the chip that serves MODEL best: searched, explained, priced, and laid beside what can be bought.
 
     \b
@@ -78,7 +79,7 @@ def design(model: str, folder: str, as_json: bool, dims: tuple[tuple[str, int], 
     problem = room.problem(frontend.load(model, dict(dims) or None), workload_file=options["workload"], **asked)
     archive = room.Archive(problem)
     told: Snapshot | None = None
-    with _bar() as show:
+    with _bar(watch) as show:
         for told in room.search(
             problem, folder=folder, seed=options["seed"], budget=options["budget"] or room.DEFAULT_BUDGET,
             workers=options["workers"], ray=options["ray"], resume=options["resume"], archive=archive,
@@ -100,8 +101,14 @@ def _command() -> str:
 
 
 @contextmanager
-def _bar() -> Iterator[Callable[[Snapshot], None]]:
-    """A bar on stderr that shows how far a search is; silent where stderr is no terminal."""
+def _bar(watch: bool) -> Iterator[Callable[[Snapshot], None]]:
+    """What shows on stderr how far a search is, a bar or the front; silent where stderr is no terminal."""
+    if watch:
+        from presilicon.view.watch import watch_search
+
+        with watch_search(enabled=True) as draw:
+            yield draw
+        return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 

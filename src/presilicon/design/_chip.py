@@ -110,8 +110,8 @@ def _accelerator_chip(values: Mapping[str, Value], common: Mapping[str, Any]) ->
         title=f"Design: {int(values['cores'])} cores of {side} x {side}, {values['stacks']:.0f} {kind}, {values['node']}",
         note=(
             "A design of a search, not a product; no RTL of it exists, as the template multiplies int8 and int4 only. Rated at "
-            f"{100 * float(values['power_share']):.0f} % of what arrays and memory draw at their peak, and what idles. What its "
-            "software reaches is not known: the constants are those of no maker (family generic)."
+            f"{100 * float(values['power_share']):.0f} % of what arrays and memory draw at their peak, and what idles. What "
+            "its software reaches is not known: the constants are those of no maker (family generic)."
         ),
         array_rows=side,
         array_cols=side,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,19 @@ from ._workers import gathered
 Floats = NDArray[np.float64]
 # Times that Ray does a block again whose worker or machine was lost.
 RETRIES = 5
+_PATIENCE_S = 5.0
+_HINT = 'an address such as 10.0.0.1:6379 that `ray status` knows, or "local"'
+
+
+def _require_answer(address: str) -> None:
+    """InputError where nothing listens at HOST:PORT; Ray itself would wait for a minute. Other forms are left to Ray."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=_PATIENCE_S).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(f"no Ray cluster answers: {error}", where=address, hint=_HINT) from None
 
 
 class RayWorkers:
@@ -33,6 +47,7 @@ class RayWorkers:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         import ray
 
+        _require_answer(address)
         self._ray: Any = ray
         local = address == "local"
         known: dict[str, Any] = {"num_cpus": number, "include_dashboard": False} if local else {}
@@ -42,7 +57,7 @@ class RayWorkers:
             first = str(error).strip().splitlines()
             raise InputError(
                 f"no Ray cluster answers: {first[0] if first else type(error).__name__}", where=address,
-                hint='an address such as 10.0.0.1:6379 that `ray status` knows, or "local"',
+                hint=_HINT,
             ) from None  # fmt: skip
         self._problem = problem
         self._told = ray.put(problem)
