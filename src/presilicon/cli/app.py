@@ -40,8 +40,6 @@ COMMANDS = (
 OPTIONAL = {
     "onnx": "onnx",
     "onnxruntime": "compile",
-    "scipy": "fit",
-    "duckdb": "design",
     "ray": "ray",
     "amaranth": "rtl",
     "fastapi": "serve",
