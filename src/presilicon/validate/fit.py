@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from presilicon.errors import InputError
 from presilicon.validate.score import Floats
 
 # An error beyond this factor (as a logarithm) counts no more than this: a few odd kernels do not pull the constants.
@@ -51,12 +50,10 @@ def fit_constants(loss: Callable[[Mapping[str, float]], float], start: Mapping[s
     A simplex (Nelder and Mead 1965) over the constants' logarithms, then a smaller one, from two beginnings: ``start``, and
     the point that moving one constant after the other leads to; the better end counts. A constant of which the rows tell
     nothing stays near its start. Nothing is random: the same input gives the same constants. ``evaluations`` bounds each
-    simplex and each round of turns. InputError without scipy.
+    simplex and each round of turns.
     """
-    try:
-        from scipy.optimize import minimize
-    except ImportError:
-        raise InputError("fitting needs scipy, which is not installed", hint="pip install 'presilicon[fit]'") from None
+    from scipy.optimize import minimize
+
     names = list(start)
     base = np.array([start[name] for name in names], dtype=np.float64)
     limit = np.array([1.0 if name in SHARES else np.inf for name in names])
