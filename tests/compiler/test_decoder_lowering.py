@@ -12,6 +12,8 @@ from presilicon.compiler.importing import Source, read
 from presilicon.compiler.importing import graph as graphs
 from presilicon.compiler.lower import lower, lower_onnx
 from presilicon.compiler.meaning import reference
+from presilicon.compiler.steps import writes
+from presilicon.compiler.work import unique_bytes
 from presilicon.frontend import decoder_file
 from presilicon.frontend.decoder_file import write_decoder
 from presilicon.frontend.decoder_shape import DecoderShape, RandomWeights
@@ -140,3 +142,17 @@ def test_the_first_of_the_largest_of_long_rows(rows, width, seed):
     (token,) = (reference(lowered, {lowered.inputs[0]: values})[name] for name in lowered.outputs)
     assert token.reshape(-1).tolist() == values.argmax(axis=1).tolist()
     agrees(lowered, SIZES["32x32"], seed=seed)
+
+
+def test_bytes_of_rows_at_a_position(decoder):
+    """A step that reads cosines at its position, or writes a row of the cache, moves that row alone."""
+    shape, path = decoder
+    lowered = lowered_of(path, shape, 3)
+    narrow, wide = shape.kv_heads * shape.dim, shape.heads * shape.dim
+    key = next(step for step in lowered.steps if "present.0.key" in writes(step))
+    found = unique_bytes(lowered, key)
+    if shape.family == "llama":
+        # fp32 keys, cosines and sines (of all query heads' columns) in, int8 keys out.
+        assert found == 3 * (4 * narrow + 2 * 4 * wide + narrow)
+    else:
+        assert found == 2 * 3 * narrow

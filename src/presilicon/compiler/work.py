@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from presilicon.compiler.steps import Attention, Convolution, Gather, Lowered, Move, Product, Step, reads, writes
+from presilicon.compiler.steps import Attention, Convolution, Gather, Lowered, Move, Product, Rows, Step, reads, writes
 
 
 def macs(lowered: Lowered, step: Step, arguments: Mapping[str, int] | None = None) -> int:
@@ -37,6 +37,9 @@ def unique_bytes(lowered: Lowered, step: Step, arguments: Mapping[str, int] | No
     for name in dict.fromkeys(reads(step)):
         if isinstance(step, Gather) and name == step.table:
             total += lowered.tensors[step.out].bytes
+        elif rows := _rows_at_position(lowered, step, name):
+            array = lowered.constants.get(name)
+            total += rows * (lowered.tensors[name].bytes // lowered.tensors[name].rows if array is None else array[0].nbytes)
         elif name in lowered.tensors:
             total += _read_bytes(lowered, step, name, known)
         else:
@@ -44,6 +47,17 @@ def unique_bytes(lowered: Lowered, step: Step, arguments: Mapping[str, int] | No
             packed = isinstance(step, Product) and step.multipliers and name in (step.weights, step.multipliers)
             total += array.size // 2 if packed else array.nbytes
     return total + sum(_written_bytes(lowered, step, name) for name in dict.fromkeys(writes(step)))
+
+
+def _rows_at_position(lowered: Lowered, step: Step, name: str) -> int:
+    """Rows of a table or cache that a step reads or writes from a runtime row on; 0 where it has all of them."""
+    if not isinstance(step, Product | Rows):
+        return 0
+    if not any(b.row for b in (*step.streams, *step.outputs) if b.tensor == name):
+        return 0
+    if isinstance(step, Product):
+        return lowered.tensors[step.x].rows
+    return next(lowered.tensors[b.tensor].rows for b in step.streams if b.tensor in lowered.tensors and not b.row)
 
 
 def _read_bytes(lowered: Lowered, step: Step, name: str, known: Mapping[str, int]) -> int:
@@ -66,6 +80,5 @@ def _written_bytes(lowered: Lowered, step: Step, name: str) -> int:
     tensor = lowered.tensors[name]
     if isinstance(step, Move):
         return math.prod(step.shape) * tensor.bytes // (tensor.rows * tensor.columns)
-    if isinstance(step, Product) and any(b.row for b in step.outputs if b.tensor == name):
-        return tensor.bytes // tensor.rows * lowered.tensors[step.x].rows
-    return tensor.bytes
+    rows = _rows_at_position(lowered, step, name)
+    return tensor.bytes // tensor.rows * (rows or tensor.rows)
