@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 
 # Each change of a slider is answered within this time, 95 of 100.
 ANSWERED_MS = 100.0
@@ -208,15 +209,20 @@ def test_replay_of_a_trace_with_a_hostile_name(visit, studio, tmp_path: Path) ->
     assert page.locator("figure .picture").count() == 5
     assert page.locator("#view canvas").count() == 1
     assert page.locator("#view script, #view img").count() == 0
+    assert not serious(page)
     address = page.url
     page.goto(f"{studio.url}#/chip")
     page.goto(address)
     page.wait_for_selector(".state.done")
 
 
-def test_nothing_is_serious_to_axe(visit, studio) -> None:
-    from axe_playwright_python.sync_playwright import Axe
+def serious(page) -> list[str]:
+    """What axe-core finds that shuts people out: rule, and the first elements."""
+    found = Axe().run(page).response["violations"]
+    return [f"{v['id']}: {[n['html'][:160] for n in v['nodes'][:3]]}" for v in found if v["impact"] in ("serious", "critical")]
 
+
+def test_nothing_is_serious_to_axe(visit, studio) -> None:
     page = visit.page
     for view, ready in (("chip", "figure .picture"), ("compare", "table"), ("replay", ".note"), ("search", "aside fieldset")):
         for width, scheme in ((1440, "light"), (390, "dark")):
@@ -224,8 +230,7 @@ def test_nothing_is_serious_to_axe(visit, studio) -> None:
             page.set_viewport_size({"width": width, "height": 900})
             page.goto(f"{studio.url}#/{view}")
             page.wait_for_selector(ready, state="attached")
-            found = [v for v in Axe().run(page).response["violations"] if v["impact"] in ("serious", "critical")]
-            assert not found, [(view, width, v["id"], [n["html"][:160] for n in v["nodes"][:3]]) for v in found]
+            assert not serious(page), (view, width)
 
 
 def test_search_runs_stops_resumes_and_opens_a_design(visit, studio) -> None:
@@ -240,6 +245,7 @@ def test_search_runs_stops_resumes_and_opens_a_design(visit, studio) -> None:
     page.locator("#resume").click()
     page.wait_for_selector("figure .picture", timeout=60_000)
     page.wait_for_selector(".state.done", timeout=60_000)
+    assert not serious(page)
     address = page.url
     chosen = page.locator("figure tbody tr", has_text="(chosen)")
     assert chosen.count() == 1
@@ -279,6 +285,7 @@ def test_a_report_opens_from_disk_with_the_network_off(visit, studio, browser, t
     assert data.inner_text().replace(" ", "") == shown.replace(" ", "")
     assert opened.locator("svg.picture").count() == 7
     assert asked == [file.as_uri()]
+    assert not serious(opened)
     assert not complaints
     context.close()
 

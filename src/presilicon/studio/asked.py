@@ -152,26 +152,6 @@ def report_for(asked: Asked, find: Callable[[str], Chip]) -> tuple[EstimateRepor
     return report, one
 
 
-_LIMITS = (
-    ("power_w", "max_power_w", "power", "W"),
-    ("time_to_first_token_s", "ttft_s", "time to first token", "s"),
-    ("time_per_output_token_s", "tpot_s", "time per output token", "s"),
-    ("latency_s", "latency_s", "latency", "s"),
-)
-
-
-def broken_limits(report: EstimateReport, limits: Mapping[str, float]) -> list[str]:
-    """Each limit that the estimate is above, as a sentence."""
-    from presilicon.units import si
-
-    told = []
-    for figure, limit, name, unit in _LIMITS:
-        value, most = getattr(report, figure), limits.get(limit, 0.0)
-        if value is not None and most and value > most:
-            told.append(f"{name} is {si(value, unit)}, above the limit of {si(most, unit)}")
-    return told
-
-
 def fitting(width: float) -> float:
     """A width that pictures can have."""
     return min(max(width, WIDTHS[0]), WIDTHS[1])

@@ -8,8 +8,8 @@ from shlex import join as shell
 from presilicon import __version__, view
 from presilicon.chip import Chip
 from presilicon.report import EstimateReport
-from presilicon.studio.asked import Asked, base_of, broken_limits, report_for, setting
-from presilicon.studio.live import ENERGY_TOLD, TIME_TOLD, curve, made_of, pictures_of, times
+from presilicon.studio.asked import Asked, base_of, report_for, setting
+from presilicon.studio.live import ENERGY_TOLD, TIME_TOLD, broken_limits, curve, made_of, pictures_of, times
 from presilicon.studio.making import Making, token_price
 from presilicon.units import percent
 from presilicon.view.document import Document, Figure, Section, datum, folded, html, key_values, preformatted, rows, shown
@@ -40,7 +40,7 @@ def chip_report(asked: Asked, find: Callable[[str], Chip]) -> str:
         Document(
             title=f"{report.model} on {report.chips} x {title}" if report.chips > 1 else f"{report.model} on {title}",
             subtitle=f"presilicon estimate: {report.formats}, {asked.batch} in flight, {report.parallelism}",
-            summary=_summary(report, made, usd, basis, broken_limits(report, asked.limits)),
+            summary=_summary(report, made, usd, basis, broken_limits(report, made, asked.limits)),
             figures=_figures(report, made, usd, basis),
             sections=[
                 Section("How it performs", "", pictures),

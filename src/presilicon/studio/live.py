@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from presilicon import view
 from presilicon.chip import Chip
-from presilicon.errors import ChipError, InputError, PresiliconError, WorkloadError
+from presilicon.errors import ChipError, InputError, PresiliconError, WorkloadError, nearest
 from presilicon.estimate import Load, machine, service_cost
 from presilicon.estimate.reporting import formats_for
 from presilicon.frontend.language import LanguageModel
 from presilicon.report import EstimateReport
-from presilicon.studio.asked import Asked, base_of, broken_limits, fitting, model, report_for, setting, told, way_of
+from presilicon.studio.asked import Asked, base_of, fitting, model, report_for, setting, told, way_of
 from presilicon.studio.making import Making, making, token_price
 from presilicon.view import Point
+from presilicon.view.document import shown
 
 MOST_KINDS = 7
 """Kinds of operators that a bar tells apart."""
@@ -27,6 +28,7 @@ def answer(asked: Asked, find: Callable[[str], Chip]) -> dict[str, Any]:
     try:
         report, one = report_for(asked, find)
         made, unknown = made_of(base_of(asked, one, find), one)
+        broken = broken_limits(report, made, asked.limits)
     except PresiliconError as error:
         return {"refused": told(error)}
     usd, basis = token_price(report, one, made)
@@ -36,9 +38,33 @@ def answer(asked: Asked, find: Callable[[str], Chip]) -> dict[str, Any]:
         "price_basis": basis,
         "report": report.to_json(),
         "chip": {"name": one.name, "title": one.title, "family": one.family, "note": one.note, "figures": one.figures()},
-        "broken": broken_limits(report, asked.limits),
+        "broken": broken,
         "pictures": pictures(asked, report, one, find, made),
     }
+
+
+_LIMITS = (
+    ("power_w", "max_power_w", "power of all chips", "W"),
+    ("time_to_first_token_s", "ttft_s", "time to first token", "s"),
+    ("time_per_output_token_s", "tpot_s", "time per output token", "s"),
+    ("area_mm2", "max_area_mm2", "area of the die", "mm2"),
+    ("unit_usd", "max_unit_usd", "cost to make a chip", "USD"),
+)
+
+
+def broken_limits(report: EstimateReport, made: Making | None, limits: Mapping[str, float]) -> list[str]:
+    """Each limit that an estimate or the making of its chip is above, as a sentence; WorkloadError for a limit there is not."""
+    known = [limit for _, limit, _, _ in _LIMITS]
+    for name in limits:
+        if name not in known:
+            raise WorkloadError(f"no limit is called {name[:60]!r}", hint=nearest(name[:60], known) or ", ".join(known))
+    sentences = []
+    for figure, limit, name, unit in _LIMITS:
+        value = getattr(report, figure, None) if hasattr(report, figure) else getattr(made, figure, None)
+        most = limits.get(limit, 0.0)
+        if value is not None and most and value > most:
+            sentences.append(f"{name} is {shown(value, unit)}, above the limit of {shown(most, unit)}")
+    return sentences
 
 
 BATCHES = np.array([1.0, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024])

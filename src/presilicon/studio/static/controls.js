@@ -75,6 +75,8 @@ const LIMITS = [
   { key: "max_power_w", label: "Power at most", unit: "W" },
   { key: "ttft_s", label: "Time to first token at most", unit: "s" },
   { key: "tpot_s", label: "Time per output token at most", unit: "s" },
+  { key: "max_area_mm2", label: "Die at most, mm2", unit: "" },
+  { key: "max_unit_usd", label: "Cost to make at most, USD", unit: "" },
 ];
 
 export function select(label, value, options, chosen) {
