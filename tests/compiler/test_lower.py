@@ -417,6 +417,19 @@ def test_refused_nodes_run_on_the_host(build: Callable[[Net, str], str], sides: 
     assert [port.name for port in model.outputs] == [y]
 
 
+def test_a_length_reaches_the_part_that_asks_for_it() -> None:
+    source, calibration, inputs = small_bert()
+    for node in source.model.graph.node:  # the first GELU becomes something that the chip does not have
+        if node.op_type == "Erf":
+            node.op_type = "Atan"
+            break
+    model = lower(source, calibration=calibration, dims={"sequence": 12}, host_fallback=True)
+    assert len(model.parts) == 3
+    assert {port.role for part in model.parts[::2] for port in part.inputs if port.name == "attention_mask"} == {"length"}
+    found = run_parts(model.parts, inputs)["sentence_embedding"]
+    assert cosine(found, float_outputs(source, inputs, {"sequence": 12})["sentence_embedding"]) > 0.99
+
+
 def test_a_mask_of_another_kind_goes_to_the_host_with_its_attention() -> None:
     net = Net()
     x = net.input("x", 1, 6, 16)

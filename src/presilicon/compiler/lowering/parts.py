@@ -55,7 +55,9 @@ def _stages(graph: FloatGraph, refused: Set[str], known: Set[str]) -> dict[str, 
             continue
         ready = max((at.get(name, 0) for name in node.inputs), default=0)
         readers = [reader for output in node.outputs for reader in graph.readers.get(output, ())]
-        beside = node.op in VIEWS and ready % 2 == 1 and all(reader.name in refused for reader in readers) and bool(readers)
+        # What costs nothing anywhere stays on the host between nodes of the host.
+        free = node.op in VIEWS or node.op == "Cast"
+        beside = free and ready % 2 == 1 and bool(readers) and all(reader.name in refused for reader in readers)
         host = node.name in refused or beside
         number = ready + (ready % 2 != host)
         stage[node.name] = number
@@ -72,13 +74,14 @@ def _chip(
     outputs += [(name, value) for name, value in graph.outputs if value in own and (value, value) not in outputs]
     made = own | {name for node in shared for name in node.outputs}
     needed = dict.fromkeys(name for node in (*shared, *nodes) for name in node.inputs)
-    inputs = [name for name in graph.inputs if name in needed]
+    asked = {str(node.attributes.get(argument, "")) for node in nodes for argument in ("length", "position")} & roles.keys()
+    inputs = [name for name in graph.inputs if name in needed or name in asked]
     inputs += [name for name in needed if name and name not in made and name not in graph.constants and name not in inputs]
     order = {node.name: place for place, node in enumerate(graph.nodes)}
     ordered = sorted((*shared, *nodes), key=lambda node: order[node.name])
     part = replace(graph, name=f"{graph.name}.{number}", inputs=tuple(inputs), outputs=tuple(outputs))
     part = part.rewritten(ordered)
-    used = {name for node in part.nodes for name in node.inputs}
+    used = {name for node in part.nodes for name in node.inputs} | asked
     return replace(part, inputs=tuple(name for name in part.inputs if name in used))
 
 
