@@ -21,6 +21,7 @@ from presilicon.simulate.machine import Run, run
 from presilicon.template import ENGINES, Core
 
 if TYPE_CHECKING:
+    from presilicon.rtl.measure_energy import Task
     from presilicon.rtl.runner import RtlMachine, RtlRun
 
 Arrays = Mapping[str, NDArray[np.generic]]
@@ -100,6 +101,27 @@ def on_rtl(
     launches = [Launch(address=program.address, size_bytes=size, arguments=given) for given in each]
     done = machine.run(launches, max_cycles=max_cycles, events=True, progress=progress)
     return done, outputs(program, machine.memory)
+
+
+def gate_task(case: Case, core: Core) -> Task:
+    """A case as ``rtl.measure_energy.run`` takes it: what the simulator makes of it is what the gates must do."""
+    from presilicon.rtl.measure_energy import Task
+
+    # A word of the bus behind what the program uses may be read with its last bytes.
+    memory = np.zeros(-(-case.program.dram_bytes // 4096) * 4096, np.uint8)
+    image = case.program.memory()
+    memory[: image.size] = image
+    put(case.program, memory, case.inputs)
+    after = memory.copy()
+    done = run(case.program, core, arguments=case.arguments[0], dram=after)
+    return Task(
+        name=case.name,
+        program=case.program,
+        arguments=case.arguments[0],
+        memory=memory,
+        after=after,
+        cycles=done.cycles,
+    )
 
 
 def compare(

@@ -83,3 +83,49 @@ def test_what_is_refused(run, arguments: list[str], told: str) -> None:
     assert found.code == 2
     assert told in found.err
     assert "Traceback" not in found.err
+
+
+def test_power(run, made, library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program on gates that use twice what the model says."""
+    from presilicon.economics.actions import ACTIONS, MEMORIES, Measured, energy_j
+    from presilicon.rtl import measure_energy
+
+    def ran(core, _, tasks):
+        (task,) = tasks
+        did = measure_energy.counted(core, task.program, task.arguments, task.memory, task.cycles)
+        model = energy_j(core, did)
+        row = Measured(
+            core=core,
+            program=task.name,
+            cycles=task.cycles,
+            actions=did.actions,
+            energy_j={block: 2.0 * sum(model[block]) for block in ACTIONS},
+            clock_j={block: 2.0 * model[block][0] for block in ACTIONS},
+            memory_bytes=dict.fromkeys(MEMORIES, 8.0),
+        )
+        return [row]
+
+    monkeypatch.setattr(measure_energy, "run", ran)
+    told = run("synth", "core-8x8", "--liberty", library, "--power", "gemm:9x9x9", "--json").json["power"]
+    assert told["program"] == "gemm-9x9x9"
+    assert told["energy_j"] == pytest.approx(2.0 * told["model_energy_j"])
+    assert told["energy_j"] == pytest.approx(told["cycles"] * told["energy_j_per_cycle"])
+    assert sum(block["energy_j"] for block in told["blocks"].values()) == pytest.approx(told["energy_j"])
+    found = run("synth", "core-8x8", "--liberty", library, "--power", "gemm:9x9x9")
+    assert "gemm-9x9x9 on the gates" in found.out
+    assert "-50.0 %" in found.out
+    assert max(map(len, found.out.splitlines())) <= 100
+
+
+@pytest.mark.parametrize(
+    ("chip", "power", "told"),
+    [
+        ("core-16x16-x2", "gemm:9x9x9", "runs one core"),
+        ("core-8x8", "random:2", "2 programs"),
+        ("core-8x8", "nothing", "cannot be checked"),
+    ],
+)
+def test_power_that_is_refused(run, made, library: str, chip: str, power: str, told: str) -> None:
+    found = run("synth", chip, "--liberty", library, "--power", power)
+    assert found.code == 2
+    assert told in found.err

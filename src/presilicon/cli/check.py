@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from presilicon.cli.cases import named_cases
 from presilicon.cli.model_check import check_whole_model, is_model
 from presilicon.cli.options import ChipName, as_json, compile_arguments, compile_options
 from presilicon.cli.output import print_json, print_table, progress, say
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
     from presilicon.check import Checked
     from presilicon.compiler.corpus import Case
     from presilicon.template import Core
-
-_GEMM = re.compile(r"gemm(-int4)?:(\d+)x(\d+)x(\d+)")
-_LARGEST = 1 << 34
 
 
 @click.command(name="check", short_help="Estimate, reference, simulator and RTL of a program side by side.")
@@ -80,7 +76,7 @@ def check(
             model, chip, rtl=rtl, seed=seed, options=options, trace=trace, vcd=vcd, as_json=as_json,
             compiling=compile_arguments(**compiling),
         )  # fmt: skip
-    cases = list(_cases(model, core, seed))
+    cases = list(named_cases(model, core, seed))
     for path in (trace, vcd):
         if path and len(cases) > 1:
             raise InputError(f"{path} can hold one program, and {model} is {len(cases)}", where=model)
@@ -108,32 +104,6 @@ def check(
 
 def _told(name: str) -> Any:
     return lambda cycles, speed: progress(f"{name}: {cycles:,} cycles, {speed:,.0f} a second")
-
-
-def _cases(model: str, core: Core, seed: int) -> Iterator[Case]:
-    import numpy as np
-
-    from presilicon.compiler.corpus import CORPUS, gemm_case, prepare, random_case
-
-    if match := _GEMM.fullmatch(model):
-        m, k, n = (int(size) for size in match.groups()[1:])
-        if not (m and k and n) or m * k * n > _LARGEST:
-            raise InputError(
-                f"{m} x {k} x {n} is not a matmul to check", where=model, hint=f"sizes from 1, {_LARGEST:,} MACs at most"
-            )
-        yield gemm_case(core, np.random.default_rng(seed), m, k, n, int4=bool(match[1]))
-        return
-    kind, _, rest = model.partition(":")
-    if kind == "random" and rest.isdecimal() and 0 < int(rest) <= 100_000:
-        for number in range(int(rest)):
-            yield random_case(core, seed + number)
-    elif kind == "corpus" and (names := [name for name in CORPUS if rest in name]):
-        for name in names:
-            yield prepare(name, core, seed)
-    else:
-        raise InputError(
-            f"{model!r} cannot be checked", hint="gemm:64x64x64, gemm-int4:1x4096x4096, corpus, corpus:softmax or random:100"
-        )
 
 
 def _estimate(core: Core, case: Case, latency: int) -> float | None:

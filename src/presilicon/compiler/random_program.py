@@ -404,7 +404,8 @@ def _loop_of(maker: _Maker) -> list[Instruction]:
         set_("r4", "r4", "add", maker._pick(1, 999)),
         set_("r5", "r5", "add", size),
     ]
-    start = [set_("r4", "r0", "add", maker._pick(0, 4096)), set_("r5", "r0", "add", 0)]
+    start = [set_("r6", "r0", "add", maker._pick(0, 2048)), set_("r5", "r0", "add", 0)]
+    start.append(set_("r4", "r0", "add", reg("r6") + maker._pick(0, 2048)))
     nested = [loop(inner, len(body) + 1), *body, end()]
     return [*start, loop(count, len(nested) + 1), *nested, end(), barrier()]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,8 @@ class Cell:
     """A cell: area in um2, capacitance in F by input pin, function by output pin, whether it holds state.
 
     ``clock`` and ``next_state`` are those of a flip-flop on the rising edge whose next state is a pin, else empty.
-    ``internal_j``: energy of one edge of the output beyond its load's, from the middle of its tables; 0 where none is told.
+    ``internal_j``: energy within the cell of one edge of each pin, of sharp edges (the second of the tables' transition times,
+    of a clock the first) and the middle of their loads; 0 where none is told.
     """
 
     name: str
@@ -31,7 +32,7 @@ class Cell:
     state: bool
     clock: str
     next_state: str
-    internal_j: float
+    internal_j: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -91,24 +92,30 @@ def read(path: Path) -> Library:
     unit = re.search(r"capacitive_load_unit\s*\(\s*([\d.]+)\s*,\s*(\w+)\s*\)", plain)
     farad = float(unit[1]) * {"pf": 1e-12, "ff": 1e-15}[unit[2].lower()] if unit else 1e-12
     volts = re.search(r"nom_voltage\s*:\s*([\d.]+)", plain)
-    cells = {name: _cell(name, body, farad) for name, body in _groups(plain, "cell")}
+    by_load = {name for name, body in _groups(plain, "power_lut_template") if "capacitance" in _value(body, "variable_1")}
+    cells = {name: _cell(name, body, farad, by_load) for name, body in _groups(plain, "cell")}
     if not cells:
         raise InputError("the liberty file holds no cells", where=str(path), hint="a .lib text, not a .db or .lef file")
     return Library(path.stem, text, cells, float(volts[1]) if volts else 1.0)
 
 
-def _cell(name: str, body: str, farad: float) -> Cell:
+def _cell(name: str, body: str, farad: float, by_load: Set[str]) -> Cell:
     inputs, outputs, most = {}, {}, 0.0
-    energies = []
+    internal: dict[str, float] = {}
     for pin, text in _groups(body, "pin"):
+        # Liberty's unit of internal energy is that of capacitance times V^2.
+        clocked = "true" in _value(text, "clock")
+        energies = [
+            _energy(table, template in by_load, clocked)
+            for kind in ("rise_power", "fall_power")
+            for template, table in _groups(text, kind)
+        ]
+        internal[pin] = max(sum(energies) / len(energies), 0.0) * farad if energies else 0.0
         if _value(text, "direction") == "input":
             inputs[pin] = float(_value(text, "capacitance") or 0.0) * farad
         else:
             outputs[pin] = _value(text, "function").strip('"')
             most = max(most, float(_value(text, "max_capacitance") or 0.0) * farad)
-            energies += [_middle(table) for kind in ("rise_power", "fall_power") for _, table in _groups(text, kind)]
-    # Liberty's unit of internal energy is that of capacitance times V^2; the middle of a table stands for all of it.
-    internal = max(sum(energies) / len(energies), 0.0) * farad if energies else 0.0
     flip_flop = [text for _, text in _groups(body, "ff")]
     clock = _pin(_value(flip_flop[0], "clocked_on"), inputs) if flip_flop else ""
     return Cell(
@@ -130,10 +137,15 @@ def _pin(expression: str, inputs: Mapping[str, float]) -> str:
     return plain if plain in inputs else ""
 
 
-def _middle(table: str) -> float:
-    rows = re.findall(r'"([^"]*)"', table.split("values", 1)[-1])
-    values = [float(v) for v in rows[len(rows) // 2].replace(",", " ").split()] if rows else [0.0]
-    return values[len(values) // 2]
+def _energy(table: str, by_load: bool, clocked: bool) -> float:
+    """A table's entry for a sharp edge and a middling load; ``by_load``: its rows are loads, its columns transition times."""
+    rows = [[float(v) for v in row.replace(",", " ").split()] for row in re.findall(r'"([^"]*)"', table.split("values", 1)[-1])]
+    if not rows:
+        return 0.0
+    sharp = 0 if clocked else 1
+    if len(rows) == 1:
+        return rows[0][min(sharp, len(rows[0]) - 1)]
+    return rows[len(rows) // 2][sharp] if by_load else rows[sharp][len(rows[sharp]) // 2]
 
 
 def _value(text: str, name: str) -> str:

@@ -1,103 +1,122 @@
-"""Energy of the array's actions from its gates: ``python -m presilicon.rtl.measure_energy CHIP ...``.
+"""Energy of programs on a core's gates, and what they did: the rows of ``data/technology/gate_energy.csv``.
 
-The array of each chip is mapped and runs GEMMs of random int8 (power.py): blocks of moving rows, each with its weights fetched
-behind the rows of the block before, as the matmul engine does. Written to ``data/technology/gate_energy.csv``.
+A mapped chip runs programs gate by gate (gate_run.py): what the gates write must be what the program means, in the cycles of
+the simulator.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import sys
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
-from importlib import resources
-from pathlib import Path
 
-from presilicon.economics.actions import COLUMNS, Measured, fit, left_out, measured
-from presilicon.files import write_whole
-from presilicon.rtl.liberty import Library
+import numpy as np
+from numpy.typing import NDArray
+
+from presilicon.economics.actions import ACTIONS, COLUMNS, MEMORIES, Counted, Measured, names
+from presilicon.isa import Program, State, actions, load_entries
+from presilicon.isa.corners import Executed
+from presilicon.isa.in_order import in_order
+from presilicon.rtl.gate_run import GateRun
 from presilicon.rtl.power import Gates
-from presilicon.rtl.synthesis import Synthesis
-from presilicon.template import Core
+from presilicon.rtl.runner import RtlError
+from presilicon.rtl.synthesis import TOP, Synthesis, block_of
+from presilicon.template import GROUP, Core
 
-ARRAY = "presilicon_array"
-BLOCK_ROWS = (16, 64, 0)
-"""Moving rows of a block in the runs of a core; 0: nothing moves."""
-_IDLE_CYCLES = 32
 _HEAD = (
-    "# Energy of the array's cells by zero-delay gate simulation, OSU 0.18 um at 1.8 V, 64 streams of uniform random int8; no\n"
-    "# wires, no glitches, no memories. Written by `python -m presilicon.rtl.measure_energy CHIP ...`.\n"
+    "# Energy of programs on the mapped gates of whole cores, by block (J); zero-delay simulation, OSU 0.18 um at 1.8 V, no\n"
+    "# wires, no glitches, no clock tree, memories' own energy not in it. What was done, and bytes that the memories' macros\n"
+    "# moved. Written by `python benchmarks/gate_energy.py`.\n"
 )
 
 
-def run(core: Core, made: Synthesis, rows: int) -> Measured:
-    """Two blocks of ``rows`` moving rows with their weights, after one that is not counted."""
-    gates = Gates(made.netlists, ARRAY, made.library)
-    late = core.scratchpad_read_cycles
-    length = max(rows, core.weight_words) if rows else _IDLE_CYCLES
-    x_bits, w_bits = len(gates.inputs["x_data"]), len(gates.inputs["w_data"])
-    gates.step(dict.fromkeys(gates.inputs, 0))
-    moved, fetched = [False] * late, [False] * late
-    for cycle in range(3 * length + late):
-        at = cycle % length
-        move, fetch = at < rows, at < core.weight_words and rows > 0
-        ports: dict[str, int | list[int]] = {"move": int(move), "swap": int(move and at == 0), "fetch": int(fetch), "index": at}
-        if not fetch:
-            ports["index"] = 0
-        moved.append(move)
-        fetched.append(fetch)
-        if moved[-1 - late]:
-            ports["x_data"] = gates.random(x_bits)
-        if fetched[-1 - late]:
-            ports["w_data"] = gates.random(w_bits)
-        if cycle == length + late:
-            gates.reset_energy()
-        gates.step(ports)
-    return Measured(
-        core=core,
-        cycles=gates.cycles,
-        macs=2 * rows * core.rows * core.cols,
-        weight_bytes=2 * core.rows * core.cols if rows else 0,
-        energy_j=gates.energy_j,
-    )
+def counted(core: Core, program: Program, arguments: Mapping[int, int], memory: NDArray[np.uint8], cycles: int) -> Counted:
+    """How often a program does each action, by what its instructions say of themselves; ``memory`` is left as it is."""
+    found: defaultdict[str, float] = defaultdict(float)
+
+    def visit(executed: Executed) -> None:
+        op = executed.instruction.op
+        found["instruction"] += 1
+        entries = load_entries(core, executed.fields, state.indices) if op == "load" else None
+        did = actions(core, op, executed.fields, tuple(executed.uops), entries)
+        reads, writes = Counter(did.reads), Counter(did.writes)
+        useful = _useful(core, executed.fields) if op == "vector" else 1.0
+        found["scratchpad_byte"] += useful * (reads["scratchpad"] + writes["scratchpad"])
+        found["sum_byte"] += reads["accumulator"] + writes["accumulator"]
+        found["load_byte"] += reads["dram"]
+        found["store_byte"] += writes["dram"]
+        rows = did.busy.get("matmul", 0)
+        found["pe_operation"] += rows * core.rows * core.cols
+        found["moving_byte"] += rows * core.rows
+        found["weight_byte"] += reads["scratchpad"] - rows * core.rows if op == "matmul" else 0
+        found["lane_cycle"] += did.busy.get("vector", 0) * core.lanes
+        found["vector_operation"] += useful * did.fp_operations
+
+    state = State(core, memory.copy(), values=False)
+    for register, value in arguments.items():
+        state.scalars[register] = value
+    in_order(state, program, visit)
+    return Counted(cycles=cycles, actions={name: found[name] for name in names()})
+
+
+def _useful(core: Core, fields: Mapping[str, int]) -> float:
+    """Share of the elements of a VECTOR's slots that exist: of the others nothing is read, and zeros do not switch."""
+    rows, strips = fields["rows"], fields["strips"]
+    slots = rows * -(-strips // GROUP) * GROUP if fields["by_strips"] else -(-rows // GROUP) * GROUP * strips
+    return min(1.0, rows * min(fields["columns"], strips * core.lanes) / (slots * core.lanes))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """A program with all it needs: registers, its memory with the inputs, as it must be after it, and the cycles it takes."""
+
+    name: str
+    program: Program
+    arguments: Mapping[int, int]
+    memory: NDArray[np.uint8]
+    after: NDArray[np.uint8]
+    cycles: int
+
+
+def run(core: Core, made: Synthesis, tasks: Sequence[Task]) -> list[Measured]:
+    """Every task on the gates of a core. RtlError where the gates write anything else, or take other cycles."""
+    gates = Gates(made.netlists, TOP, made.library, block_of)
+    rows = []
+    for task in tasks:
+        memory = task.memory.copy()
+        cycles = GateRun(gates, core, memory).run(task.program, task.arguments, 2 * task.cycles)
+        if cycles != task.cycles or not np.array_equal(memory, task.after):
+            wrong = int(np.count_nonzero(memory != task.after))
+            raise RtlError(f"{task.name} on the gates: {wrong} bytes differ, {cycles} cycles instead of {task.cycles}")
+        moved, energy = gates.memory_bytes(), gates.energy()
+        did = counted(core, task.program, task.arguments, task.memory, cycles)
+        rows.append(
+            Measured(
+                core=core,
+                program=task.name,
+                cycles=cycles,
+                actions=did.actions,
+                energy_j={block: sum(energy[block]) for block in ACTIONS},
+                clock_j={block: energy[block][0] for block in ACTIONS},
+                memory_bytes={block: sum(moved.get(block, (0.0, 0.0))) for block in MEMORIES},
+            )
+        )
+    return rows
 
 
 def as_csv(rows: Sequence[Measured]) -> str:
     """The text of gate_energy.csv."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*COLUMNS, "cycles", "macs", "weight_bytes", "energy_j", "date"])
+    blocks = [f"{block}_{part}" for part in ("j", "clock_j") for block in ACTIONS]
+    writer.writerow([*COLUMNS, "program", "cycles", *names(), *blocks, *(f"{b}_memory_bytes" for b in MEMORIES), "date"])
     for row in rows:
         own = [getattr(row.core, name) for name in COLUMNS]
-        writer.writerow([*own, row.cycles, row.macs, row.weight_bytes, f"{row.energy_j:.5g}", date.today().isoformat()])
+        did = [f"{row.actions[name]:.0f}" for name in names()]
+        energy = [f"{told[block]:.6g}" for told in (row.energy_j, row.clock_j) for block in ACTIONS]
+        moved = [f"{row.memory_bytes[block]:.0f}" for block in MEMORIES]
+        writer.writerow([*own, row.program, row.cycles, *did, *energy, *moved, date.today().isoformat()])
     return _HEAD + out.getvalue()
-
-
-def main(chips: Sequence[str]) -> None:
-    """Measures, writes and says how well the model of actions does."""
-    from presilicon.chip import load
-    from presilicon.rtl.build import ToolError
-    from presilicon.rtl.liberty import liberty_file, read
-    from presilicon.rtl.synthesis import synthesise
-
-    path = liberty_file()
-    if path is None:
-        raise ToolError("no standard-cell library is installed", hint="sudo apt-get install qflow-tech-osu018")
-    library: Library = read(path)
-    rows = []
-    for chip in chips:
-        core = Core.of(load(chip))
-        made = synthesise(core, library)
-        rows += [run(core, made, block) for block in BLOCK_ROWS]
-    if rows:
-        write_whole(Path(str(resources.files("presilicon") / "data" / "technology" / "gate_energy.csv")), as_csv(rows))
-        measured.cache_clear()
-    for name, value in fit(measured()).items():
-        print(f"{name}: {value:.3g} J")
-    for row, error in zip(measured(), left_out(measured()), strict=True):
-        print(f"{row.core.rows}x{row.core.cols}, {row.macs} MACs in {row.cycles} cycles: {100 * error:+.1f} % when left out")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -138,8 +138,8 @@ def buffered(made: Netlist, library: Library) -> Netlist:
                 loads[net].append((number, pin))
     ports = set(made.inputs.values())
     whole = {net for port, net in made.inputs.items() if port == "clk"}
-    driven = set(made.outputs.values())
-    fresh = 1 + max([0, *loads, *driven, *ports])
+    # A driven net without loads is one, too.
+    fresh = 1 + max([0, *ports, *made.outputs.values(), *(net for part in made.parts for net in part.nets.values())])
     moved: dict[tuple[int, str], int] = {}
     added: list[Part] = []
     for net, sinks in loads.items():
