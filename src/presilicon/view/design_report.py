@@ -71,9 +71,15 @@ def design_document(found: Mapping[str, Any], *, made_by: str) -> Document:
         subtitle=f"presilicon design: {str(problem['objective']).replace('-', ' ')}, space {problem['space']}",
         summary=_summary(found),
         figures=[
-            Figure(name, chosen["figures"][key], unit, f"chosen.figures.{key}", _range(chosen.get(key), unit))
+            Figure(
+                name.replace("token", _thing(found)).replace("Token", _thing(found).title()),
+                chosen["figures"][key],
+                unit,
+                f"chosen.figures.{key}",
+                _range(chosen.get(key), unit),
+            )
             for name, key, unit in KEY_FIGURES
-            if chosen["figures"].get(key)
+            if chosen["figures"].get(key) and (key != "time_to_first_token_s" or _thing(found) == "token")
         ],
         verdict=[str(line) for line in found["recommendation"]],
         sections=[section for section in whole if section.parts or section.lead],
@@ -95,6 +101,11 @@ _ABOUT_OTHERS = (
 )
 
 
+def _thing(found: Mapping[str, Any]) -> str:
+    """What the figures a token are of: a network without tokens has samples in their place."""
+    return "token" if found["chosen"]["figures"]["time_per_output_token_s"] else "sample"
+
+
 def _range(interval: Any, unit: str) -> str:
     """p10 to p90 of a figure where it is known."""
     if not isinstance(interval, Mapping):
@@ -108,14 +119,19 @@ def _summary(found: Mapping[str, Any]) -> list[str]:
     bound = max(bounds, key=lambda name: bounds[name])
     made_of = ", ".join(_plain(name, fields[name]) for name in ("cores", "memory", "node", "formats"))
     feasible = found["designs_feasible"]
+    pace = (
+        f"a token every {shown(f['time_per_output_token_s'], 's')}"
+        if f["time_per_output_token_s"]
+        else (f"{shown(f['latency_s'], 's')} for a sample")
+    )
     return [
         f"{found['designs_evaluated']:,} designs evaluated, {feasible:,} within all limits, "
         f"{len(found['pareto']):,} on the front.",
         f"Chosen: {chosen['name']} (cores {made_of}); {bound} takes {percent(bounds[bound])} of its time.",
-        f"{shown(f['tokens_per_s'], '')} tokens a second, a token every {shown(f['time_per_output_token_s'], 's')}, "
-        f"{shown(f['energy_j_per_token'], 'J')} each; rated at {shown(f['tdp_w'], 'W')} a chip.",
+        f"{shown(f['tokens_per_s'], '')} {_thing(found)}s a second, {pace}, {shown(f['energy_j_per_token'], 'J')} each; "
+        f"rated at {shown(f['tdp_w'], 'W')} a chip.",
         f"A die of {shown(f['area_mm2'], 'mm2')}; {shown(f['unit_usd'], 'USD')} to make one, "
-        f"{shown(f['usd_per_million_tokens'], 'USD')} a million tokens with its share of the engineering.",
+        f"{shown(f['usd_per_million_tokens'], 'USD')} a million {_thing(found)}s with its share of the engineering.",
         str(found["recommendation"][0]),
     ]
 
@@ -163,14 +179,19 @@ def die_of(name: str, area: Mapping[str, float], fields: Mapping[str, Any]) -> D
     whole = private + float(fields.get("shared_sram_bytes", 0.0))
     own = private / whole if whole else 0.0
     sram = area.get("sram", 0.0)
-    parts = {"array": area.get("matrix", 0.0), "vector unit": area.get("vector", 0.0), "scratchpad": sram * own}
-    known = ("matrix", "vector", "sram", "memory", "link", "host")
+    parts = {
+        "array": area.get("matrix", 0.0),
+        "vector unit": area.get("vector", 0.0),
+        "core logic": area.get("logic", 0.0),  # of a template core: array, vector unit and control together
+        "scratchpad": sram * own + area.get("memories", 0.0),
+    }
+    known = ("matrix", "vector", "logic", "sram", "memories", "memory", "memory_interface", "link", "host")
     return Die(
         name=name,
         cores=cores,
-        core_parts=parts,
+        core_parts={name: mm2 for name, mm2 in parts.items() if mm2 > 0},
         shared_memory_mm2=sram * (1.0 - own),
-        memory_interface_mm2=area.get("memory", 0.0),
+        memory_interface_mm2=area.get("memory", 0.0) + area.get("memory_interface", 0.0),
         memory_interfaces=int(fields.get("stacks", 2)),
         links_mm2=area.get("link", 0.0) + area.get("host", 0.0),
         other_mm2=sum(v for block, v in area.items() if block not in known),
@@ -187,11 +208,13 @@ def _fronts(found: Mapping[str, Any], source: str) -> list[Picture | Markup]:
     chosen = _named(found["chosen"])
     speed = next(measure for measure in SPEED if found["chosen"]["figures"].get(measure.key))
     parts: list[Picture | Markup] = []
-    for title, measure in (("Cost and energy", ENERGY), ("Cost and latency", speed)):
+    price = Measure(PRICE.key, f"USD per million {_thing(found)}s", PRICE.unit)
+    energy = Measure(ENERGY.key, f"energy of a {_thing(found)}", ENERGY.unit)
+    for title, measure in (("Cost and energy", energy), ("Cost and latency", speed)):
         bought = [one for one in known if isinstance(one.figures.get(measure.key), int | float)]
         parts.append(
             pareto(
-                list(every.values()), PRICE, measure, source=source + "; chips to buy: presilicon match", chosen=chosen,
+                list(every.values()), price, measure, source=source + "; chips to buy: presilicon match", chosen=chosen,
                 known=bought, evaluated=found["designs_evaluated"], title=title, width=WIDTH,
             )
         )  # fmt: skip

@@ -14,7 +14,8 @@ from presilicon.view.markup import Markup, join, tag
 from presilicon.view.picture import Picture, text, text_width
 
 TONES = {
-    "array": 0, "vector unit": 4, "scratchpad": 2, "core control": 7, "core": 0, "shared memory": 2, "memory interface": 1,
+    "array": 0, "vector unit": 4, "scratchpad": 2, "core control": 7, "core": 0, "core logic": 0,
+    "shared memory": 2, "memory interface": 1,
     "links": 3, "fabric": 7, "other": 7,
 }  # fmt: skip
 LIGHT = (3, 4)
@@ -188,7 +189,7 @@ def floorplan(die: Die, *, source: str, width: float = 480.0) -> Picture:
 
 
 def _look(kind: str) -> str:
-    faint = " half" if kind not in ("array", "vector unit", "scratchpad", "memory interface", "links") else ""
+    faint = " half" if kind not in ("array", "core logic", "vector unit", "scratchpad", "memory interface", "links") else ""
     return f"f{TONES.get(kind, 7)} cell{faint}"
 
 
