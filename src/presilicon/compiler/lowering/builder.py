@@ -12,15 +12,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from presilicon.compiler.calibrate import Ranges
 from presilicon.compiler.importing.graph import Array, FloatGraph, Node
-from presilicon.compiler.importing.masks import places
-from presilicon.compiler.importing.runtime import run, session
 from presilicon.compiler.lowering.pending import MOST_STREAMS, Floats, Pending
 from presilicon.compiler.lowering.quantise import Scale, asymmetric, symmetric
-from presilicon.compiler.lowering.views import Atom, View
+from presilicon.compiler.lowering.views import Atom, View, indexed
 from presilicon.compiler.steps import Binding, Move, Rows, Step, Tensor
 from presilicon.compiler.vectors import Constant, Operand, Output, Stream, fused, product
 
@@ -35,15 +32,6 @@ _ONE = Atom(1, 1)
 
 class RefusedError(Exception):
     """A node that the chip cannot do, with the reason in one sentence."""
-
-
-@dataclass(frozen=True, slots=True)
-class Turned:
-    """Cosines or sines as a stream: its name, the constant, and the runtime argument where its rows begin at one."""
-
-    name: str
-    tensor: str
-    row: str
 
 
 @dataclass
@@ -70,7 +58,7 @@ class Builder:
     origin: dict[str, tuple[str, ...]] = field(default_factory=dict)
     states: list[str] = field(default_factory=list)
     paired: set[str] = field(default_factory=set)
-    turned: dict[tuple[str, str], tuple[Turned, int]] = field(default_factory=dict)
+    turned: dict[tuple[str, str], tuple[Binding, int]] = field(default_factory=dict)
 
     # Values -----------------------------------------------------------------------------------------------------------
 
@@ -361,57 +349,6 @@ class Builder:
         self.pending[base] = pending
         return self.streamed(base)
 
-    def by_position(self, name: str, rows: int, width: int) -> Pending | None:
-        """A value that depends on the runtime position alone, as rows of a table; None where it depends on something else."""
-        table = self.table(name)
-        if table is None:
-            return None
-        if table.shape[1] != width:
-            raise RefusedError(f"{name} has {table.shape[1]} numbers a place beside {width}")
-        key = f"{name}.table"
-        if key not in self.constants:
-            self.constants[key] = table
-        row = self.roles[next(iter(self.graph.depends(name)))]
-        return Pending(operand=Stream(key), rows=rows, width=width, sources=(), streams=(Binding(key, key, 0, row),))
-
-    def table(self, name: str) -> Array | None:
-        """What a value is at each place (places, width); None where it depends on more than the position."""
-        inputs = self.graph.depends(name)
-        if len(inputs) != 1 or self.roles.get(next(iter(inputs))) != "position":
-            return None
-        (position,) = inputs
-        tokens = self.graph.shape(position)[-1]
-        whole = self.arguments["position"] + tokens
-        ready = session(self.raw, [position], [name])
-        rows: dict[int, Array] = {}
-        for start in range(0, whole, tokens):
-            # The last window lies over the one before: no place is beyond the last.
-            first = min(start, whole - tokens)
-            (found,) = run(ready, {position: places(self.raw, position, first)}, self.raw.name)
-            rows |= enumerate(found.reshape(tokens, -1), first)
-        return np.stack([rows[place] for place in range(whole)]).astype(np.float32)
-
-    def rotation(self, name: str, which: Literal["cos", "sin"], dim: int, heads: int, width: int) -> Turned:
-        """Cosines or sines (places, heads * dim) as `Rotary` streams them: pairs side by side, the first's sine negative.
-
-        Only the first ``width`` columns of a head are rotated.
-        """
-        known = self.turned.get((name, which))
-        if known is not None and known[1] >= heads:
-            return known[0]
-        constant = self.graph.constants.get(name)
-        table = self.table(name) if constant is None else constant.reshape(-1, constant.shape[-1])
-        if table is None or table.shape[1] != width:
-            raise RefusedError(f"its {which} is not a table by the place of each token")
-        head = np.full((len(table), dim), float(which == "cos"), np.float32)
-        head[:, :width] = table[:, pairs(width, width)]
-        if which == "sin":
-            head[:, :width:2] *= -1
-        key = self.constant(f"{name}.{which}", np.ascontiguousarray(np.tile(head, heads)))
-        made = Turned(key, key, "" if constant is not None else "position")
-        self.turned[name, which] = made, heads
-        return made
-
     def arranged(self, key: str, view: View, rows: int, columns: int, form: Form) -> str:
         """A base (rows, columns) of its own for a view's elements in its order."""
         if (key, form) not in self.forms:
@@ -472,26 +409,6 @@ class Builder:
         )  # fmt: skip
 
 
-def indexed(graph: FloatGraph, node: Node, view: View) -> View | None:
-    """The view of a Reshape's, Transpose's, Slice's or Expand's result; None where it cannot be one."""
-    shape = graph.shape(node.outputs[0])
-    match node.op:
-        case "Transpose":
-            return view.transposed(node.attributes["perm"])
-        case "Slice" if "starts" in node.attributes:
-            return view.sliced(node.attributes["starts"], node.attributes["steps"], shape)
-        case "Expand":
-            return view.expanded(shape)
-        case "Reshape":
-            return view.reshaped(shape)
-    return None
-
-
 def outer_strides(sizes: tuple[int, ...]) -> tuple[int, ...]:
     """Strides of elements one behind the other."""
     return tuple(int(s) for s in np.cumprod([1, *reversed(sizes)])[:-1][::-1])
-
-
-def pairs(dim: int, width: int) -> NDArray[np.intp]:
-    """The order of a head's columns in which the halves of its first ``width`` stand beside each other."""
-    return np.concatenate([np.arange(width).reshape(2, -1).T.reshape(-1), np.arange(width, dim)])

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from presilicon.compiler.importing.graph import FloatGraph, Node, let_go
-from presilicon.compiler.lowering.builder import Builder, RefusedError, pairs
+from presilicon.compiler.lowering.builder import Builder, RefusedError
 from presilicon.compiler.lowering.pending import Maker, Pending
+from presilicon.compiler.lowering.places import pairs
 from presilicon.compiler.lowering.quantise import Quantised, bias_of, eight_bits, four_bits, least_scales, symmetric
 from presilicon.compiler.lowering.views import Atom, View
 from presilicon.compiler.steps import Attention, Binding, Gather, Move, Product, Rows, Tensor

@@ -12,6 +12,7 @@ from presilicon.compiler.importing.graph import Array, Node
 from presilicon.compiler.lowering.builder import Builder, RefusedError
 from presilicon.compiler.lowering.functions import EXACT, by_table, curve
 from presilicon.compiler.lowering.pending import MOST_STREAMS, Pending
+from presilicon.compiler.lowering.places import by_position, rotation
 from presilicon.compiler.lowering.views import Atom, View, coalesced, laid
 from presilicon.compiler.rowwise import EXPONENTIAL
 from presilicon.compiler.steps import Binding, Reduce, Tensor
@@ -145,7 +146,7 @@ def _operands(
             if found.bound < MOST_STREAMS:
                 return found.of(one.operand), (one.operand, found.operand)
         raise RefusedError("its constant does not fit beside its other operands")
-    second = b.by_position(other, first.rows, first.width) or _second(b, node, other, like, first)
+    second = by_position(b, other, first.rows, first.width) or _second(b, node, other, like, first)
     merged = first.merged(second)
     if merged is None:
         first = b.settled(lead, first)
@@ -304,8 +305,8 @@ def rotary(b: Builder, node: Node) -> None:
         if halves is None:
             raise RefusedError("its heads do not stand side by side")
         base = b.streamed(b.arranged(f"{x}.pairs", halves.transposed((0, 1, 3, 2)), tokens, heads * dim, "real"))
-    parts = [b.rotation(cos, "cos", dim, heads, width), b.rotation(sin, "sin", dim, heads, width)]
-    streams = (*base.streams, *(Binding(p.name, p.tensor, 0, p.row) for p in parts))
+    parts = [rotation(b, cos, "cos", dim, heads, width), rotation(b, sin, "sin", dim, heads, width)]
+    streams = (*base.streams, *parts)
     turned = product(Swapped(Value("move", base.operand), 1), Stream(parts[1].name))
     value = fused(base.operand, Stream(parts[0].name), turned)
     pending = replace(base, streams=streams, operand=value, sources=node.sources)

@@ -8,9 +8,9 @@ import numpy as np
 
 from presilicon.compiler.importing.graph import Node
 from presilicon.compiler.lowering import arg_max, images, products, rowwise_rules
-from presilicon.compiler.lowering.builder import Builder, RefusedError, indexed
+from presilicon.compiler.lowering.builder import Builder, RefusedError
 from presilicon.compiler.lowering.functions import CURVES, EXACT
-from presilicon.compiler.lowering.views import View
+from presilicon.compiler.lowering.views import View, indexed
 from presilicon.compiler.steps import Tensor
 
 Rule = Callable[[Builder, Node], None]

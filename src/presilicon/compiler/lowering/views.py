@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from presilicon.compiler.importing.graph import Array
+from presilicon.compiler.importing.graph import Array, FloatGraph, Node
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,3 +159,18 @@ def laid(array: Array, view: View, rows: int, columns: int) -> Array:
     atoms = [(atom.stride, place) for place, atom in enumerate(a for axis in view.axes for a in axis)]
     sizes = [atom.size for axis in view.axes for atom in axis]
     return np.transpose(array.reshape(sizes), [place for _, place in sorted(atoms, reverse=True)]).reshape(rows, columns)
+
+
+def indexed(graph: FloatGraph, node: Node, view: View) -> View | None:
+    """The view of a Reshape's, Transpose's, Slice's or Expand's result; None where it cannot be one."""
+    shape = graph.shape(node.outputs[0])
+    match node.op:
+        case "Transpose":
+            return view.transposed(node.attributes["perm"])
+        case "Slice" if "starts" in node.attributes:
+            return view.sliced(node.attributes["starts"], node.attributes["steps"], shape)
+        case "Expand":
+            return view.expanded(shape)
+        case "Reshape":
+            return view.reshaped(shape)
+    return None
