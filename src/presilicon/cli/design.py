@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from presilicon.cli.options import amount_option, as_json, count_option, dims, model_argument
-from presilicon.cli.output import print_json, print_table, say
+from presilicon.cli.output import print_json, print_table, progress, say
+from presilicon.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,7 +60,7 @@ _FRONT, _NEAR, _PRICES = 10, 6, 10
 @click.option("--build", is_flag=True, help="Write a template chip's Verilog and check it at all levels.")
 @dims
 @as_json
-def design(model: str, folder: str, as_json: bool, watch: bool, dims: tuple[tuple[str, int], ...], **options: Any) -> None:
+def design(model: str, folder: str, as_json: bool, watch: bool, dims: tuple[tuple[str, int], ...], **options: Any) -> int:
     """Design the chip that serves MODEL best: searched, explained, priced, and laid beside what can be bought.
 
     \b
@@ -77,6 +78,10 @@ def design(model: str, folder: str, as_json: bool, watch: bool, dims: tuple[tupl
 
     asked = {name: options[name] for name in _PROBLEM if options[name] is not None}
     problem = room.problem(frontend.load(model, dict(dims) or None), workload_file=options["workload"], **asked)
+    if options["build"] and not problem.space.template:
+        raise InputError(
+            f"no chip of the space {problem.space.name} has RTL", where="--build", hint="--space template holds those that have"
+        )
     archive = room.Archive(problem)
     told: Snapshot | None = None
     with _bar(watch) as show:
@@ -88,12 +93,16 @@ def design(model: str, folder: str, as_json: bool, watch: bool, dims: tuple[tupl
     assert told is not None
     found = room.report(problem, archive, told, command=_command())
     files = room.write(folder, found)
+    built = room.build(problem, found.chosen, folder, progress=progress) if options["build"] else None
     if as_json:
-        print_json("design", found.to_json() | {"files": files})
+        print_json("design", found.to_json() | {"files": files} | ({"build": built.to_json()} if built else {}))
     else:
         _print(found.to_json())
+        if built:
+            _print_built(built.to_json())
         say()
         say(f"{', '.join(files)} and designs/ in {folder}.")
+    return 0 if built is None or built.agrees else 1
 
 
 def _command() -> str:
@@ -115,12 +124,12 @@ def _bar(watch: bool) -> Iterator[Callable[[Snapshot], None]]:
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,.0f} designs"), TimeElapsedColumn(),
                TextColumn("{task.fields[best]}"))  # fmt: skip
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
-        task = progress.add_task("random", total=None, best="")
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as shown:
+        task = shown.add_task("random", total=None, best="")
 
         def show(now: Snapshot) -> None:
             best = f"{now.best.figures['usd_per_million_tokens']:.3g} USD/M" if now.best else "none fits yet"
-            progress.update(task, description=f"{now.phase:12s}", total=now.budget, completed=now.evaluated, best=best)
+            shown.update(task, description=f"{now.phase:12s}", total=now.budget, completed=now.evaluated, best=best)
 
         yield show
 
@@ -196,6 +205,18 @@ def _print_why(found: Mapping[str, Any]) -> None:
         right=("worse by",),
         title="What nearly won",
     )
+
+
+def _print_built(built: Mapping[str, Any]) -> None:
+    say()
+    rows = [
+        (one["name"], *(str(one["mismatches"].get(pair, "-")) for pair in ("reference_simulate", "simulate_rtl")),
+         *(f"{one['cycles'][level]:,}" if level in one["cycles"] else "-" for level in ("simulate", "rtl")))
+        for one in built["checks"]
+    ]  # fmt: skip
+    columns = ("program", "ref/sim", "sim/rtl", "cycles simulated", "on RTL")
+    print_table(columns, rows, right=columns[1:], title="Checked on a copy with a small array: bytes that differ, cycles")
+    say(f"{len(built['files'])} files of Verilog and its documents in rtl/.")
 
 
 def _change(decision: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@
 """
 
 from ._archive import Archive, Candidate
+from ._build import Built, build
 from ._chip import chip_of
 from ._evaluate import FIGURES, evaluate
 from ._problem import OBJECTIVES, Problem, problem
@@ -17,11 +18,13 @@ __all__ = [
     "FIGURES",
     "OBJECTIVES",
     "Archive",
+    "Built",
     "Candidate",
     "DesignReport",
     "Problem",
     "Snapshot",
     "Space",
+    "build",
     "chip_of",
     "evaluate",
     "problem",
