@@ -34,6 +34,7 @@ LARGEST_SIDE = 8
 GEMM = (32, 64, 48)
 TOKENS, HEADS, LONGEST_HEAD = 16, 2, 32
 _WORDS = 64
+Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,12 +87,7 @@ def scaled_down(chip: Chip) -> Chip:
 
 
 def build(
-    problem: Problem,
-    chosen: Candidate,
-    folder: str | Path,
-    *,
-    rtl: bool = True,
-    progress: Callable[[str], None] = lambda _: None,
+    problem: Problem, chosen: Candidate, folder: str | Path, *, rtl: bool = True, progress: Progress = lambda _: None
 ) -> Built:
     """Write the Verilog of the chosen chip into ``folder``/rtl and check its copy; ChipError where it is not of the template.
 
