@@ -10,7 +10,7 @@ import numpy as np
 from presilicon.compiler.kernel_registers import Operation
 from presilicon.compiler.vectors import Column, Constant, Operand, Scalar, Stream, Sum, Swapped, Value, VectorProgram
 from presilicon.errors import CheckError
-from presilicon.isa.uop import A_KINDS, B_KINDS, C_KINDS, NO_B, WITH_C
+from presilicon.isa.uop import A_KINDS, B_KINDS, C_KINDS, WITH_C
 from presilicon.template import Core
 
 # The stream that holds all column parameters of a block, one behind the other.
@@ -208,12 +208,16 @@ class Operations:
 
     def operands(self, v: Value, c: Operand | None = None) -> Taken:
         """The operands of a value (with another third where one is given), its factors in the cheaper order."""
-        third = [("c", c if c is not None else v.c)] if (c if c is not None else v.c) is not None else []
-        if v.op in NO_B or v.op == "select":
-            order = [("a", v.a)] + ([("b", v.b)] if v.b is not None else []) + third
+        c = v.c if c is None else c
+        third: list[tuple[str, Operand]] = [] if c is None else [("c", c)]
+        orders: list[list[tuple[str, Operand]]] = []
+        if v.b is None:
+            orders = [[("a", v.a), *third]]
         else:
-            orders = [[("a", x), ("b", y), *third] for x, y in ((v.a, v.b), (v.b, v.a))]
-            order = min(orders, key=self.moves_needed)  # type: ignore[arg-type]
+            orders = [[("a", v.a), ("b", v.b), *third]]
+            if v.op != "select":
+                orders.append([("a", v.b), ("b", v.a), *third])
+        order = min(orders, key=self.moves_needed)
         # What needs registers first, so that fewer are held while the rest is worked out.
         for _, operand in sorted(order, key=lambda item: -depth(item[1])):
             inner = operand.of if isinstance(operand, Swapped) else operand
