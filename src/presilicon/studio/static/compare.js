@@ -77,7 +77,7 @@ export async function compare(view, aside) {
     h("div", { class: "head" }, h("div", {}, h("h1", {}, `${states[0].model}, side by side`), h("p", {}, `${states[0].batch} requests in flight, ${states[0].input_tokens} tokens in and ${states[0].output_tokens} out, unless a column says otherwise.`))),
     ...columns.map((c, i) => (c.refused ? h("div", {}, h("strong", {}, `${states[i].chip}: `), refusal(c.refused)) : null)).filter(Boolean),
     h("figure", {}, h("div", { class: "wide", tabindex: "0", role: "group", "aria-label": "Figures side by side" }, table)),
-    tiles(h("div", { class: "live tiles" }), answer.pictures),
+    tiles(h("div", { class: "live tiles" }), answer.pictures, ["time", "cost"]),
   );
   return null;
 }

@@ -31,11 +31,11 @@ const titleOf = (figure) => figure.querySelector("figcaption")?.firstChild?.text
 // Pictures in two columns, each always in its own; one below the other where there is no room.
 const RIGHT = ["curve", "time", "energy", "cost", "wafer", "latency_front", "tpot_s", "tokens"];
 
-export function tiles(parent, pictures) {
+export function tiles(parent, pictures, onRight = RIGHT) {
   if (parent.childElementCount !== 2) parent.replaceChildren(h("div"), h("div"));
   const names = Object.keys(pictures);
-  exchange(parent.children[0], names.filter((name) => !RIGHT.includes(name)).map((name) => drawn(pictures[name])));
-  exchange(parent.children[1], names.filter((name) => RIGHT.includes(name)).map((name) => drawn(pictures[name])));
+  exchange(parent.children[0], names.filter((name) => !onRight.includes(name)).map((name) => drawn(pictures[name])));
+  exchange(parent.children[1], names.filter((name) => onRight.includes(name)).map((name) => drawn(pictures[name])));
   return parent;
 }
 
