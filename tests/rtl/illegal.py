@@ -12,12 +12,13 @@ from presilicon.isa import (
     load,
     loop,
     matmul,
+    set_,
     store,
     sync,
     vector,
 )
 from presilicon.isa.layout import ERROR_CODES, LAYOUT, TARGETS
-from presilicon.template import Core
+from presilicon.template import ENGINES, Core
 
 CODES = {meaning: code for code, meaning in ERROR_CODES.items()}
 PROGRAM = 0x1000
@@ -115,13 +116,58 @@ def illegal(core: Core) -> list[Illegal]:
     for opcode in (0, 11, 31):
         data = (opcode).to_bytes(INSTRUCTION_BYTES, "little")
         made.append(Illegal(f"opcode {opcode}", "illegal opcode", data, "sequencer", 0))
-    for source, target in (("load", "matmul"), ("sequencer", "store"), ("vector", "vector")):
-        for count, code in ((63, ""), (64, "semaphore overflow")):
-            signals = b"".join(sync(source, signal=(target,)).encode() for _ in range(count))
-            # The semaphores know no instructions: it is told where the sequencer stood.
-            pc = 63 if source == "sequencer" else count
-            made.append(Illegal(f"{count} signals {source} to {target}", code, signals + halt().encode(), source, pc, not code))
+    for source in ENGINES:
+        for target in ENGINES:
+            for count, code in ((63, ""), (64, "semaphore overflow")):
+                signals = b"".join(sync(source, signal=(target,)).encode() for _ in range(count))
+                # The semaphores know no instructions: it is told where the sequencer stood.
+                pc = 63 if source == "sequencer" else count
+                name = f"{count} signals {source} to {target}"
+                made.append(Illegal(name, code, signals + halt().encode(), source, pc, not code))
+    made += [*_semaphores_used_twice(), _all_busy(core, fetch)]
     return made
+
+
+def _semaphores_used_twice() -> list[Illegal]:
+    """A wait that a signal ends; and one behind it whose signal comes late."""
+    made = []
+    for source in ENGINES:
+        for target in ENGINES[:4]:
+            if source != target:
+                given, taken = sync(source, signal=(target,)), sync(target, wait=(source,))
+                rest = [set_("r1", "r1", "add", 1)] * 12
+                code = [given, taken, *rest, taken, *rest, given, halt()]
+                name = f"{source} to {target} twice"
+                made.append(Illegal(name, "", b"".join(one.encode() for one in code), "sequencer", 0, True))
+    return made
+
+
+def _all_busy(core: Core, fetch: tuple[Instruction, ...]) -> Illegal:
+    """Long instructions in every engine and its queue, and an illegal one behind them: all must stop."""
+    bank, bus = core.bank_bytes, core.bus_bytes
+    code = [
+        *fetch,
+        load(dram=0, spad=3 * bank, n1=40, run=bus, pitch=bus, signal=("vector",)),
+        sync("vector", wait=("load",)),
+        sync("vector", wait=("load",)),
+    ]
+    for _ in range(3):
+        code += [
+            load(dram=0, spad=3 * bank, n1=40, run=bus, pitch=bus),
+            store(dram=0x9000, spad=2 * bank, n1=40, run=bus, stride1=bus, pitch=0),
+            matmul(x=0, w=bank, m0=60, kb=4, tail=core.rows, x_stride0=0),
+            vector(
+                kernel=0,
+                streams=(0, 0, 2 * bank),
+                pitches=(0, 0, 4 * core.lanes),
+                bank=1,
+                rows=60,
+                strips=1,
+                columns=core.lanes,
+            ),
+        ]
+    data = b"".join(one.encode() for one in code) + (31).to_bytes(INSTRUCTION_BYTES, "little")
+    return Illegal("all engines busy", "illegal opcode", data, "sequencer", len(code))
 
 
 def image(one: Illegal, size: int) -> bytearray:
