@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -74,3 +76,16 @@ def test_its_embeddings_are_those_of_the_float_model(model: LoweredModel) -> Non
     assert cosines.mean() >= 0.99
     assert cosines.min() >= 0.98
     assert spearmanr((a @ a.T)[pairs], (b @ b.T)[pairs])[0] >= 0.98
+
+
+def test_the_example(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "examples"))
+    example = importlib.import_module("minilm_similarity")
+    assert (
+        example.main(["--tokens", "8", "--level", "reference", "Bread is food.", "He eats bread.", "Stars are far away."]) == 0
+    )
+    lines = capsys.readouterr().out.splitlines()
+    found = [tuple(map(float, line.split()[:2])) for line in lines[1:4]]
+    assert found[0] == pytest.approx((1.0, 1.0), abs=0.01)
+    assert all(abs(chip - exact) < 0.05 for chip, exact in found)
+    assert found[1][0] > found[2][0]
