@@ -25,8 +25,6 @@ from presilicon.tiling import tile_bytes
 CHUNKS = 3
 # Weights that fit so much of their arena stay for all tiles.
 RESIDENT = 0.75
-# Pixels of a tile are so many times the cycles that a tile of weights takes to fetch, at least.
-LEAST_FETCHES = 1.25
 # Bands that a strand's share is cut into at least where weights stay: the next is loaded beside the work on one.
 BANDS = 4
 
@@ -84,7 +82,7 @@ def plan_convolution(strand: Strand, step: Convolution) -> ConvolutionPlan:
         if sum(tiles) * tile <= RESIDENT * room:
             keep = "all"
             # Fewer pixels cost nothing then, and whole rows of results are one run in DRAM.
-            if LEAST_FETCHES * core.weight_words <= limits.whole_rows() < most:
+            if limits.pays(limits.whole_rows()) and limits.whole_rows() < most:
                 most = limits.whole_rows()
         elif largest(1) <= room // 2:
             keep = "band"
@@ -141,7 +139,8 @@ class _Emission:
     def __init__(self, strand: Strand, step: Convolution) -> None:
         self.strand, self.site, self.core, self.step = strand, strand.site, strand.core, step
         self.plan = plan_convolution(strand, step)
-        self.epilogue = Epilogue(strand, step, step.out_channels, self.plan.whole_rows)
+        most = self.plan.most_pixels, self.plan.group
+        self.epilogue = Epilogue(strand, step, step.out_channels, self.plan.whole_rows, most)
         # Where weights stay: their addresses by block, part by part.
         self.kept: dict[int, list[int]] = {}
 

@@ -28,8 +28,6 @@ GROUPS_OF_FEW = 8
 PIECE_CYCLES = 2304
 # Weights that fit so much of their arena stay for all panels.
 RESIDENT = 0.75
-# Rows of a panel are so many times the cycles that a tile's fetch takes, at least.
-LEAST_FETCHES = 1.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +92,7 @@ def plan_product(strand: Strand, step: Product) -> ProductPlan:
     whole = n_blocks * sum(chunk_bytes(core, min(chunk, k_blocks - at), int4, group_blocks) for at in range(0, k_blocks, chunk))
     wide, rows = limits.whole_rows(), min(max(m, 1), most)
     # Where weights stay, fewer rows cost nothing, and whole rows are one run in DRAM.
-    if whole <= RESIDENT * room and LEAST_FETCHES * core.weight_words <= wide < rows:
+    if whole <= RESIDENT * room and limits.pays(wide) and wide < rows:
         rows = wide
     rows = ceil(max(m, 1) / ceil(max(m, 1) / rows))
     # Short pieces, so that others find their places between.
@@ -151,7 +149,8 @@ class ProductEmission:
         self.strand, self.site, self.core, self.step = strand, strand.site, strand.core, step
         self.plan = plan_product(strand, step)
         self.rows = strand.rows(strand.lowered.tensors[step.x].rows)
-        self.epilogue = Epilogue(strand, step, self.plan.n, self.plan.whole_rows)
+        most = self.plan.panel_rows, self.plan.group
+        self.epilogue = Epilogue(strand, step, self.plan.n, self.plan.whole_rows, most)
         # Where weights stay: their addresses by block and chunk.
         self.kept: dict[tuple[int, int], int] = {}
 

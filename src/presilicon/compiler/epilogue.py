@@ -13,9 +13,13 @@ from presilicon.compiler.parameters import Parameters, dtypes, element_bytes
 from presilicon.compiler.site import Strand
 from presilicon.compiler.steps import Binding, Convolution, Product
 from presilicon.errors import CapacityError
+from presilicon.template import GROUP
 
 # Column parameters that fit so often among the operands are held for all of a step.
 HELD = 4
+
+# Rows of a panel are at least so many times the cycles that a tile's fetch takes, and so many groups of the vector unit's rows.
+LEAST_FETCHES, LEAST_GROUPS = 1.25, 2
 
 Products = Callable[[int, int, int], None]
 """Adds the matmuls of a block of columns: its number, the accumulator bank, the first accumulator row."""
@@ -53,12 +57,16 @@ class Epilogue:
     """The vector program of one step on one strand.
 
     ``whole_rows``: groups come panel by panel, all blocks of one after the other, in at most so many rows: their streams and
-    outputs are loaded and stored in one run. 0: each group has its own.
+    outputs are loaded and stored in one run. 0: each group has its own. ``most``: rows and blocks of the largest group; buffers
+    are of its size, so that each fits where one was before.
     """
 
-    def __init__(self, strand: Strand, step: Product | Convolution, columns: int, whole_rows: int = 0) -> None:
+    def __init__(
+        self, strand: Strand, step: Product | Convolution, columns: int, whole_rows: int = 0, most: tuple[int, int] = (1, 1)
+    ) -> None:
         self.strand, self.site, self.core, self.step, self.columns = strand, strand.site, strand.core, step, columns
         self.whole_rows = whole_rows
+        self.most = (whole_rows, columns) if whole_rows else (most[0], min(columns, most[1] * strand.core.cols))
         self.parameters = Parameters.of(step, columns)
         # Outputs that stay on the chip, for the rows at hand: address and pitch of their whole rows.
         self.kept: dict[str, tuple[int, int]] = {}
@@ -103,7 +111,7 @@ class Epilogue:
         column = 0 if self.whole_rows else group.start * self.core.cols
         width = self.columns if self.whole_rows else min(len(group) * self.core.cols, self.columns - column)
         self.part = part = _Part(rows, column, width)
-        count = self.whole_rows or len(rows)
+        elements = max(self.most[0], len(rows)) * max(self.most[1], width)
         for name, (at, pitch) in self.kept.items():
             part.at[name] = at + column * self.element(next(b for b in self.step.outputs if b.name == name)), pitch
             part.kept.add(name)
@@ -111,7 +119,7 @@ class Epilogue:
             stream, shared, pitch = b in self.step.streams, self.merged(b.name), width * self.element(b)
             if stream or not shared:
                 arena = self.strand.operands if stream and not shared else self.strand.results
-                part.at[b.name] = arena.take(count * pitch + self.slack, b.name), pitch
+                part.at[b.name] = arena.take(elements * self.element(b) + self.slack, b.name), pitch
                 part.taken.append((arena, part.at[b.name][0]))
             else:
                 part.at[b.name] = part.at[shared]
@@ -233,6 +241,10 @@ class Limits:
     def whole_rows(self) -> int:
         """Rows that fit twice with all their columns; 0 where not one does."""
         return self._rows(self.columns)
+
+    def pays(self, rows: int) -> bool:
+        """Whether so few rows at a time keep the array busy while tiles are fetched, and the vector unit's groups full."""
+        return rows >= max(LEAST_FETCHES * self.strand.core.weight_words, LEAST_GROUPS * GROUP)
 
     def blocks_at_most(self, rows: int) -> int:
         """Blocks that are worked on together with so many rows, as even as whole blocks allow."""
