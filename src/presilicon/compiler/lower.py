@@ -289,6 +289,10 @@ def _inputs(b: Builder) -> tuple[Port, ...]:
 def _input(b: Builder, name: str) -> Port:
     """A tensor as the host lays it out: tokens x features, pixels x channels, indices one a row."""
     shape, kind = b.graph.types[name]
+    if not all(shape):
+        raise ModelError(
+            f"its shape is {list(shape)}, which holds nothing", where=name, hint="a cache holds one token at least"
+        )
     dtype = _DTYPES.get(kind, "int32")
     real = dtype == "float32"
     if not real:
