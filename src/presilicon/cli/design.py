@@ -12,6 +12,7 @@ import click
 
 from presilicon.cli.options import amount_option, as_json, count_option, dims, model_argument
 from presilicon.cli.output import print_json, print_table, progress, say
+from presilicon.cli.report import write_report
 from presilicon.errors import InputError
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def design(model: str, folder: str, as_json: bool, watch: bool, dims: tuple[tupl
     presilicon design resnet50 --space template --objective latency --build -o out
     presilicon design llama-3.1-8b --volume 1000000 --budget 500000 --resume -o out
 
-    DIR gets design.json, the chosen chip as TOML (which every command takes as a CHIP), and every design that was evaluated
+    DIR gets design.json, report.html, the chosen chip as TOML (which every command takes as a CHIP), and every design that was evaluated
     as Parquet in DIR/designs. A run that was killed goes on with --resume and ends as it would have.
     """
     from presilicon import design as room
@@ -92,7 +93,7 @@ def design(model: str, folder: str, as_json: bool, watch: bool, dims: tuple[tupl
             show(told)
     assert told is not None
     found = room.report(problem, archive, told, command=_command())
-    files = room.write(folder, found)
+    files = [*room.write(folder, found), write_report(folder)]
     built = room.build(problem, found.chosen, folder, progress=progress) if options["build"] else None
     if as_json:
         print_json("design", found.to_json() | {"files": files} | ({"build": built.to_json()} if built else {}))

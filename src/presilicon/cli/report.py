@@ -13,6 +13,9 @@ from presilicon.cli.output import print_json, say
 if TYPE_CHECKING:
     from presilicon.view.document import Document
 
+REPORT = "report.html"
+"""The report in a folder of results."""
+
 
 @click.command(name="report", short_help="Results in a folder as one HTML file, and as PDF.")
 @click.argument("results", type=click.Path(), metavar="DIR")
@@ -41,7 +44,7 @@ def report(results: str, output: str | None, pdf: bool, pictures: str | None, pn
         raise click.UsageError("--png goes with --pictures")
     given = Path(results)
     document = document_of(given)
-    target = Path(output) if output else given / "report.html" if given.is_dir() else given.with_suffix(".html")
+    target = Path(output) if output else given / REPORT if given.is_dir() else given.with_suffix(".html")
     write_whole(target, html(document))
     written = [str(target)]
     if pdf:
@@ -65,6 +68,15 @@ def report(results: str, output: str | None, pdf: bool, pictures: str | None, pn
         say(line)
     say()
     say(", ".join(written))
+
+
+def write_report(folder: str) -> str:
+    """Write the report of a command's results beside them; its name."""
+    from presilicon.files import write_whole
+    from presilicon.view.document import html
+
+    write_whole(Path(folder) / REPORT, html(document_of(Path(folder))))
+    return REPORT
 
 
 def document_of(folder: Path) -> Document:
