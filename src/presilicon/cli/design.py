@@ -71,8 +71,8 @@ def design(model: str, folder: str, as_json: bool, watch: bool, dims: tuple[tupl
     presilicon design resnet50 --space template --objective latency --build -o out
     presilicon design llama-3.1-8b --volume 1000000 --budget 500000 --resume -o out
 
-    DIR gets design.json, report.html, the chosen chip as TOML (which every command takes as a CHIP), and every design that was evaluated
-    as Parquet in DIR/designs. A run that was killed goes on with --resume and ends as it would have.
+    DIR gets design.json, report.html, the chosen chip as TOML (which every command takes as a CHIP), and every design that
+    was evaluated as Parquet in DIR/designs. A run that was killed goes on with --resume and ends as it would have.
     """
     from presilicon import design as room
     from presilicon import frontend
