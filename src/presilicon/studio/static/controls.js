@@ -126,9 +126,9 @@ export async function side(state, changed, { limits = true, extra = [], without 
       controls.map((c) => slider({ ...c, whole: /cores$|rows|cols|lanes|bus_bytes|array|stacks/.test(c.key) }, state.changes[c.key] ?? c.value, moveChange(c)))),
   ];
   if (limits) {
-    parts.push(h("fieldset", {}, h("legend", {}, "Limits"), LIMITS.map((l) => {
+    parts.push(h("fieldset", {}, h("legend", {}, "Limits", h("span", { class: "quiet hint" }, "empty: none")), LIMITS.map((l) => {
       const id = `l-${l.key}`;
-      const field = h("input", { type: "text", inputmode: "decimal", id, placeholder: "none", value: state.limits[l.key] ? si(state.limits[l.key], l.unit, 4) : "", onchange: () => {
+      const field = h("input", { type: "text", inputmode: "decimal", id, value: state.limits[l.key] ? si(state.limits[l.key], l.unit, 4) : "", onchange: () => {
         const value = typed(field.value);
         if (value > 0) state.limits[l.key] = value;
         else delete state.limits[l.key];

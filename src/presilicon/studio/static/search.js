@@ -53,10 +53,10 @@ export async function search(view, aside) {
       select("Objective", asked.objective || lib.objectives[0], lib.objectives.map((o) => [o, o.replaceAll("-", " ")]), (v) => { asked.objective = v; changed(); }),
       select("Process node", asked.node, any(lib.axes.node), (v) => { asked.node = v; changed(); }),
       select("Memory", asked.memory, any(lib.axes.memory), (v) => { asked.memory = v; changed(); })),
-    h("fieldset", {}, h("legend", {}, "Load, limits, effort"), NUMBERS.map(([key, label, unit]) => {
+    h("fieldset", {}, h("legend", {}, "Load, limits, effort", h("span", { class: "quiet hint" }, "an empty limit: none")), NUMBERS.map(([key, label, unit]) => {
       const id = `q-${key}`;
       const show = () => (asked[key] || key === "seed" ? (unit ? si(asked[key], unit, 4) : count(asked[key])) : "");
-      const field = h("input", { type: "text", inputmode: "decimal", id, placeholder: "none", value: show(), onchange: () => { asked[key] = typed(field.value) || 0; field.value = show(); changed(); } });
+      const field = h("input", { type: "text", inputmode: "decimal", id, value: show(), onchange: () => { asked[key] = typed(field.value) || 0; field.value = show(); changed(); } });
       return h("div", {}, h("label", { for: id }, label), field);
     }), h("button", { type: "button", class: "main", onclick: start }, "Start the search")),
     ...[await others(job)].filter(Boolean),
