@@ -29,7 +29,7 @@ from presilicon.compiler.emit import emit
 from presilicon.compiler.importing import Source
 from presilicon.compiler.lower import LoweredModel, lower
 from presilicon.compiler.work import macs
-from presilicon.flow import LEVELS, Session
+from presilicon.session import LEVELS, Session
 from presilicon.simulate.machine import run as simulate
 from presilicon.template import Core
 

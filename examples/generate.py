@@ -19,8 +19,8 @@ from pathlib import Path
 from decoder import model
 
 import presilicon
-from presilicon.flow import Level, Session
 from presilicon.generate import Characters, Generator, Token
+from presilicon.session import Level, Session
 
 
 def main(argv: list[str] | None = None) -> int:

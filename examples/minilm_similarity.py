@@ -17,8 +17,8 @@ import numpy as np
 import presilicon
 from presilicon.compiler.importing import Source
 from presilicon.compiler.importing.runtime import evaluate
-from presilicon.flow import LEVELS, Session
 from presilicon.frontend.encoder_onnx import encoder_model, installed
+from presilicon.session import LEVELS, Session
 
 NAME = "all-MiniLM-L6-v2"
 

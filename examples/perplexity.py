@@ -59,11 +59,11 @@ def judged(logits: Logits, text: NDArray[np.int64], floats: Logits) -> Quality:
 
 
 def windows(count: int) -> NDArray[np.int64]:
-    """The held-out text in windows that advance by half their length; the first ``count`` or (0) all."""
+    """The held-out text in windows that advance by half their length: ``count`` of them spread over it, or (0) all."""
     text = model.held_out()
-    starts = range(0, len(text) - WINDOW, WINDOW // 2)
-    found = np.stack([text[start : start + WINDOW + 1][:WINDOW] for start in starts])
-    return found[: count or None]
+    starts = range(0, len(text) - WINDOW + 1, WINDOW // 2)
+    found = np.stack([text[start : start + WINDOW] for start in starts])
+    return found[np.linspace(0, len(found) - 1, count).round().astype(int)] if count else found
 
 
 def measured(count: int) -> dict[str, Quality]:

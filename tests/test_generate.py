@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 import presilicon
 from presilicon.errors import ModelError
-from presilicon.flow import Session
 from presilicon.frontend.decoder_file import write_decoder
 from presilicon.frontend.decoder_shape import DecoderShape, RandomWeights
 from presilicon.generate import Characters, Generator, context_of
+from presilicon.session import Session
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SHAPE = DecoderShape(layers=1, width=16, heads=2, kv_heads=1, dim=8, hidden=24, vocabulary=11, context=9)

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from presilicon.compiler.corpus import Case
 from presilicon.dram import DramOptions
-from presilicon.flow import different
 from presilicon.isa import INSTRUCTION_BYTES, Program, State
 from presilicon.isa.corners import corners
 from presilicon.isa.in_order import in_order
+from presilicon.session import different
 from presilicon.simulate.engines import Event
 from presilicon.simulate.machine import Run, run
 from presilicon.template import ENGINES, Core

@@ -19,7 +19,7 @@ from presilicon.compiler.steps import Gather, Lowered
 from presilicon.compiler.work import macs, unique_bytes
 from presilicon.dram import DramOptions
 from presilicon.estimate.program import EstimatedEvent, ProgramEstimate, program_estimate
-from presilicon.flow import Event, Level, PartRun, Progress, Result, Session, different
+from presilicon.session import Event, Level, PartRun, Progress, Result, Session, different
 
 Array = NDArray[np.generic]
 

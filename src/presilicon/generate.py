@@ -9,7 +9,7 @@ import numpy as np
 
 from presilicon.compiler.compiled import Compiled
 from presilicon.errors import ModelError
-from presilicon.flow import Session
+from presilicon.session import Session
 
 
 class Characters:

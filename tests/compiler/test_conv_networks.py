@@ -24,8 +24,9 @@ from presilicon.compiler.importing import Source
 from presilicon.compiler.lower import LoweredModel, lower
 from presilicon.compiler.steps import Pool
 from presilicon.errors import ModelError
-from presilicon.flow import LEVELS, Session, build
+from presilicon.flow import build
 from presilicon.isa import verify
+from presilicon.session import LEVELS, Session
 from presilicon.simulate.machine import run as simulate
 from presilicon.template import Core
 

@@ -13,7 +13,7 @@ from presilicon import chip as chips
 from presilicon.compiler.compiled import ChipPart, Compiled
 from presilicon.compiler.emit import emit
 from presilicon.compiler.lower import lower
-from presilicon.flow import LEVELS, Session
+from presilicon.session import LEVELS, Session
 
 plans = st.builds(
     Plan,

@@ -10,11 +10,11 @@ import pytest
 import presilicon
 from presilicon.compiler.compiled import Compiled
 from presilicon.errors import InputError, ModelError
-from presilicon.flow import Session
 from presilicon.frontend.decoder_file import write_decoder
 from presilicon.frontend.decoder_shape import DecoderShape, RandomWeights
 from presilicon.generate import Characters, Generator
 from presilicon.serve.chip_text import TEMPERATURE, ChipText
+from presilicon.session import Session
 from serve.conftest import MODEL
 
 CONTEXT = 24

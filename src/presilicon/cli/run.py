@@ -13,7 +13,7 @@ from presilicon.errors import InputError
 
 if TYPE_CHECKING:
     from presilicon.compiler.compiled import Compiled
-    from presilicon.flow import Result
+    from presilicon.session import Result
 
 
 @click.command(name="run", short_help="A compiled model on the reference, the simulator or the RTL.")
@@ -51,7 +51,7 @@ def run(
     from presilicon.compiler.array_files import read_arrays, write_arrays
     from presilicon.compiler.compiled import Compiled, HostPart
     from presilicon.dram import DramOptions
-    from presilicon.flow import LEVELS, Session
+    from presilicon.session import LEVELS, Session
 
     if vcd and level != "rtl":
         raise InputError("a wave form comes from the RTL alone", where="--vcd", hint="--level rtl")

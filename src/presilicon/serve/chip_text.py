@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 from presilicon.compiler.compiled import Compiled
 from presilicon.errors import InputError, ModelError
-from presilicon.flow import Session
 from presilicon.generate import Characters, Generator, Token, context_of
+from presilicon.session import Session
 
 TextLevel = Literal["reference", "simulate"]
 TEMPERATURE = 0.5
