@@ -67,10 +67,11 @@ def search(
     if budget < 1:
         raise WorkloadError(f"budget is {budget}", hint="designs to evaluate, from 1")
     found = Archive(problem) if archive is None else archive
-    store = Store(folder, problem, seed, budget, resume=resume) if folder is not None else None
     hands = workers_of(problem, workers, ray)
-    run = _Run(problem, found, hands, store, budget)
+    store: Store | None = None
     try:
+        store = None if folder is None else Store(folder, problem, seed, budget, resume=resume)
+        run = _Run(problem, found, hands, store, budget)
         for phase in phases(problem, found, seed, budget):
             with closing(phase.proposals):
                 block = next(phase.proposals, None)
