@@ -28,13 +28,14 @@ def exhaustive(problem):
     [
         ("tokens-per-dollar", {}),
         ("tokens-per-joule", {"tpot_s": 0.02}),
-        ("tokens-per-second", {"max_unit_usd": 1500.0}),
-        ("latency", {"max_area_mm2": 250.0}),
+        ("tokens-per-second", {"max_unit_usd": 3000.0}),
+        ("latency", {"max_area_mm2": 400.0}),
     ],
 )
 def test_a_third_of_the_budget_finds_the_best_of_all(objective: str, limits: dict[str, float]) -> None:
     problem = small(objective=objective, **limits)
     values = exhaustive(problem)
+    assert np.isfinite(values).sum() > 100
     _, snapshot = found_by(problem, budget=problem.space.size // 3)
     assert snapshot.best.figures[problem.figure] == values.min()
 
