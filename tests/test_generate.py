@@ -108,16 +108,17 @@ def test_the_example_on_the_rtl(capsys, monkeypatch):
 
 
 def test_perplexity_of_the_trained_decoder(monkeypatch):
-    """A part of the held-out text; all of it is in docs/decoder.md."""
+    """A part of the held-out text, spread over it; all of it is in docs/decoders.md."""
     monkeypatch.syspath_prepend(str(EXAMPLES))
     try:
         import perplexity
 
-        found = perplexity.measured(6)
+        found = perplexity.measured(10)
     finally:
         for name in [name for name in sys.modules if name == "perplexity" or name.startswith("decoder")]:
             del sys.modules[name]
     assert found["float"].perplexity < 4.5
-    assert abs(found["int8"].perplexity / found["float"].perplexity - 1) < 0.01
+    # What is lost of the float model's distribution is the change of the perplexity's logarithm without the noise of a few lines.
+    assert found["float"].divergence == 0 < found["int8"].divergence < 0.01 < found["int4"].divergence < 0.05
+    assert abs(found["int8"].perplexity / found["float"].perplexity - 1) < 0.02
     assert found["int4"].perplexity < 1.05 * found["float"].perplexity
-    assert found["float"].divergence == 0 < found["int8"].divergence < found["int4"].divergence
