@@ -118,7 +118,7 @@ def test_perplexity_of_the_trained_decoder(monkeypatch):
         for name in [name for name in sys.modules if name == "perplexity" or name.startswith("decoder")]:
             del sys.modules[name]
     assert found["float"].perplexity < 4.5
-    # What is lost of the float model's distribution is the change of the perplexity's logarithm without the noise of a few lines.
+    # What is lost of the distribution is the change of the perplexity's logarithm without the noise of a few lines.
     assert found["float"].divergence == 0 < found["int8"].divergence < 0.01 < found["int4"].divergence < 0.05
     assert abs(found["int8"].perplexity / found["float"].perplexity - 1) < 0.02
     assert found["int4"].perplexity < 1.05 * found["float"].perplexity
