@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -33,10 +34,11 @@ def emitted(tmp_path_factory) -> Path:
 
 def core_of(rows: int, cols: int, **given) -> Core:
     """A core of any size: as small around the array as the laws allow."""
-    lanes = max(n for n in (4, 8, 16, 32) if cols % n == 0)
-    per_cycle = -(-16 // cols)
+    lanes = given.pop("lanes", max(n for n in (4, 8, 16, 32) if cols % n == 0))
+    bus = given.get("bus_bytes", 16)
+    per_cycle = -(-bus // cols)
     banks = 4
-    width = 1 << (max(rows, cols * per_cycle, 4 * lanes, given.get("bus_bytes", 16)) - 1).bit_length()
+    width = 1 << (max(rows, cols * per_cycle, 4 * lanes, bus) - 1).bit_length()
     size = 4 * banks * width
     sizes = {"bus_bytes": 16, "weight_rows_per_cycle": per_cycle, "scratchpad_bytes": size, "scratchpad_banks": banks}
     return Core(rows=rows, cols=cols, lanes=lanes, accumulator_rows=16, **(sizes | given))
@@ -105,15 +107,20 @@ def test_the_driver_compiles_without_a_warning_and_drives_registers(emitted, tmp
     assert list(result[:4]) == [9, 2, 5, 0]
 
 
-SIZES = (
-    core_of(12, 20),
-    core_of(4, 36),
-    core_of(60, 8, instruction_slots=48),
-    core_of(8, 8, cores=3, bus_bytes=32, weight_rows_per_cycle=4, scratchpad_bytes=4096),
+# Nine cores in which every two of rows, columns, lanes and bus meet in each of their three sizes (an orthogonal array).
+_NINE = tuple((r, c, (r + c) % 3, (2 * r + c) % 3) for r in range(3) for c in range(3))
+SIZES = tuple(
+    core_of((4, 20, 60)[r], (16, 48, 80)[c], lanes=(4, 8, 16)[lanes], bus_bytes=(16, 32, 64)[bus], **others)
+    for (r, c, lanes, bus), others in zip(_NINE, ({}, {"cores": 3}, {"instruction_slots": 48}) * 3, strict=True)
 )
 
 
-@pytest.mark.parametrize("core", SIZES, ids=lambda core: f"{core.rows}x{core.cols}")
+def test_sizes_meet_in_pairs() -> None:
+    for one, other in combinations(range(4), 2):
+        assert len({(row[one], row[other]) for row in _NINE}) == 9
+
+
+@pytest.mark.parametrize("core", SIZES, ids=lambda core: f"{core.rows}x{core.cols}-{core.lanes}-{core.bus_bytes}")
 def test_any_size_is_emitted_and_lints(core):
     assert lint("\n".join(modules(core).values())) == ""
 
