@@ -180,21 +180,28 @@ def resume(options: argparse.Namespace) -> bool:
         begin = time.perf_counter()
         whole = told(Path(place) / "whole")
         whole_s = time.perf_counter() - begin
-        killed, blocks = Path(place) / "killed", []
-        for number in range(options.kills):
+        last = len(list(Path(place).glob("whole/designs/*.parquet")))
+        folders, seen, same = 0, [], True
+        for _ in range(options.kills):
+            killed = Path(place) / f"killed{folders}"
             more = ["--resume"] if (killed / "designs" / "store.json").exists() else []
             process = subprocess.Popen(
                 [sys.executable, "-c", RUN, *ASKED, "-o", str(killed), *more],
                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             )  # fmt: skip
             try:
-                process.wait(moments.uniform(0.1, 1.2) * whole_s * (number + 5) / (options.kills + 5))
+                process.wait(moments.uniform(0.1, 0.9) * whole_s)
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGKILL)
                 process.wait()
-            blocks.append(len(list(killed.glob("designs/*.parquet"))))
-        same = told(killed, "--resume") == whole
-    print(f"killed {options.kills} times with {blocks} blocks on disk; the finished run equals the undisturbed one: {same}")
+            seen.append(len(list(killed.glob("designs/*.parquet"))))
+            if seen[-1] >= last:  # all blocks are there: the next kill begins anew
+                same &= told(killed, "--resume") == whole
+                folders += 1
+        same &= folders > 0 if seen[-1] >= last else told(killed, "--resume") == whole
+    print(
+        f"killed {options.kills} times with {seen} of {last} blocks on disk; each finished run equals the undisturbed: {same}"
+    )
     return same
 
 
