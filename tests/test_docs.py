@@ -26,6 +26,6 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_readme_has_the_two_commands() -> None:
     quick = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Quick start")[2].partition("\n## ")[0]
     blocks = re.findall(r"```sh\n(.*?)\n```", quick, re.DOTALL)
-    assert blocks == ["./install && .venv/bin/presilicon match openai/gpt-oss-120b", ".ci/run"]
+    assert blocks == ["./install && .venv/bin/presilicon design openai/gpt-oss-120b -o design", ".ci/run"]
     assert (ROOT / "install").stat().st_mode & 0o111
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
