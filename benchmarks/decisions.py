@@ -25,7 +25,7 @@ from odd_inputs import recordings, text_images, textures
 from test_conv_networks import OCR_SIZES, VOICE_FINE, VOICE_SIZES, Voice, compiled, of_wheel, same_on
 
 from presilicon import chip as chips
-from presilicon.compiler.emit import emit
+from presilicon.compiler.emission import emit
 from presilicon.compiler.importing import Source
 from presilicon.compiler.lower import LoweredModel, lower
 from presilicon.compiler.work import macs

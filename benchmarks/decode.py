@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from presilicon import chip as chips
-from presilicon.compiler.emit import emit
+from presilicon.compiler.emission import emit
 from presilicon.compiler.lower import lower_onnx
 from presilicon.frontend.decoder_file import write_decoder
 from presilicon.frontend.decoder_shape import LLAMA_1B, LLAMA_100M, DecoderShape, RandomWeights

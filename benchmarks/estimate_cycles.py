@@ -11,7 +11,7 @@ import time
 import numpy as np
 
 from presilicon import chip as chips
-from presilicon.compiler.gemm import Weights, gemm
+from presilicon.compiler.corpus.gemm import Weights, gemm
 from presilicon.dram import DramOptions
 from presilicon.estimate.template import matmul_estimate
 from presilicon.simulate.machine import run

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from presilicon import chip as chips
-from presilicon.compiler.gemm import Weights, gemm
+from presilicon.compiler.corpus.gemm import Weights, gemm
 from presilicon.dram import DramOptions
 from presilicon.isa import INSTRUCTION_BYTES, Program
 from presilicon.simulate.machine import run

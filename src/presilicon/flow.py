@@ -16,7 +16,7 @@ from typing import Any
 from presilicon.chip import Chip, load
 from presilicon.compiler.array_files import read_arrays
 from presilicon.compiler.compiled import ChipPart, Compiled, HostPart
-from presilicon.compiler.emit import emit
+from presilicon.compiler.emission import emit
 from presilicon.compiler.importing import Source
 from presilicon.compiler.lower import WeightFormat, lower
 from presilicon.compiler.lowering.report import SupportReport

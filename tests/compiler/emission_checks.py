@@ -6,7 +6,7 @@ import numpy as np
 
 from presilicon.check import different, outputs, put
 from presilicon.compiler.compiled import memory
-from presilicon.compiler.emit import emit
+from presilicon.compiler.emission import emit
 from presilicon.compiler.meaning import reference
 from presilicon.compiler.steps import Lowered
 from presilicon.isa import verify

@@ -19,7 +19,7 @@ from odd_inputs import chunks, recordings, text_images, textures
 
 from presilicon import chip as chips
 from presilicon.compiler.compiled import ChipPart, Compiled
-from presilicon.compiler.emit import emit
+from presilicon.compiler.emission import emit
 from presilicon.compiler.importing import Source
 from presilicon.compiler.lower import LoweredModel, lower
 from presilicon.compiler.steps import Pool

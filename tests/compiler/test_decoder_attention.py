@@ -8,10 +8,10 @@ from emission_checks import SIZES, agrees, sized
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from presilicon.compiler.attention import CachedAttention, cached_attention_model
-from presilicon.compiler.cache_plan import Room, Sizes, plan_cache
-from presilicon.compiler.emit import emit
-from presilicon.compiler.memory import banks
+from presilicon.compiler.corpus.attention import CachedAttention, cached_attention_model
+from presilicon.compiler.emission import emit
+from presilicon.compiler.emission.cache_plan import Room, Sizes, plan_cache
+from presilicon.compiler.emission.memory import banks
 from presilicon.errors import CapacityError
 from presilicon.isa import verify
 from presilicon.simulate.machine import run

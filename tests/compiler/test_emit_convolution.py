@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_emit_product import epilogue
 
-from presilicon.compiler.emit import emit
+from presilicon.compiler.emission import emit
 from presilicon.compiler.steps import Binding, Convolution, Lowered, Tensor
 from presilicon.errors import CapacityError
 

@@ -6,7 +6,7 @@ import pytest
 from emission_checks import SIZES, agrees
 from encoder_models import Builder
 
-from presilicon.compiler.emit_fused import handed_over
+from presilicon.compiler.emission.emit_fused import handed_over
 
 
 def model(rows=24, width=32, hidden=64, outputs=()):

@@ -8,7 +8,7 @@ from encoder_models import GELU, TABLES, Builder, encoder
 
 from levels import core
 from presilicon.compiler.compiled import memory
-from presilicon.compiler.emit import emit
+from presilicon.compiler.emission import emit
 from presilicon.compiler.vectors import Constant, Loop, Output, Sum, VectorProgram, interpolated, product
 from presilicon.compiler.work import macs
 from presilicon.simulate.machine import run

@@ -10,7 +10,7 @@ from emission_checks import SIZES, agrees, sized
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from presilicon.compiler.emit_move import COUNTS, Axis, axes_of, pieces
+from presilicon.compiler.emission.emit_move import COUNTS, Axis, axes_of, pieces
 from presilicon.compiler.steps import Lowered, Move, Tensor
 
 

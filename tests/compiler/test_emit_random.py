@@ -11,7 +11,7 @@ from random_graphs import graph
 from levels import core, machine
 from presilicon.check import compare
 from presilicon.compiler.corpus import Case
-from presilicon.compiler.emit import emit
+from presilicon.compiler.emission import emit
 from presilicon.compiler.meaning import reference
 
 

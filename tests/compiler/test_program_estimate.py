@@ -9,7 +9,7 @@ from encoder_models import encoder
 from levels import core
 from presilicon.compiler.compiled import memory
 from presilicon.compiler.corpus import CORPUS, prepare
-from presilicon.compiler.emit import emit
+from presilicon.compiler.emission import emit
 from presilicon.dram import DramOptions
 from presilicon.errors import IsaError
 from presilicon.estimate.program import program_estimate

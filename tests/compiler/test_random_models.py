@@ -11,7 +11,7 @@ from random_nets import ENDS, KINDS, Plan, network
 from levels import core
 from presilicon import chip as chips
 from presilicon.compiler.compiled import ChipPart, Compiled
-from presilicon.compiler.emit import emit
+from presilicon.compiler.emission import emit
 from presilicon.compiler.lower import lower
 from presilicon.session import LEVELS, Session
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from levels import core
-from presilicon.compiler.gemm import Weights, gemm
+from presilicon.compiler.corpus.gemm import Weights, gemm
 from presilicon.dram import DramOptions
 from presilicon.estimate.template import matmul_estimate
 from presilicon.simulate.machine import run

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from functools import cache
 from math import ceil
 
-from presilicon.compiler.cache_plan import LATENCY_CYCLES, CachePlan, Panel, Room, Sizes, plan_cache
-from presilicon.compiler.emission import Emission
+from presilicon.compiler.emission.cache_plan import LATENCY_CYCLES, CachePlan, Panel, Room, Sizes, plan_cache
+from presilicon.compiler.emission.memory import Chunk, Hold
+from presilicon.compiler.emission.protocol import Emission
+from presilicon.compiler.emission.site import ADDRESS_REGISTER, FIRST_SCRATCH, Site, Strand
 from presilicon.compiler.emitter import Touches
 from presilicon.compiler.meaning import STEPS_A_UNIT, probability_table
-from presilicon.compiler.memory import Chunk, Hold
-from presilicon.compiler.site import ADDRESS_REGISTER, FIRST_SCRATCH, Site, Strand
 from presilicon.compiler.steps import Attention
 from presilicon.compiler.vectors import (
     ONE,

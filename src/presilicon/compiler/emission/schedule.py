@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from presilicon.compiler.emission import Emission
-from presilicon.compiler.emit_fused import handed_over
-from presilicon.compiler.epilogue import Epilogue
-from presilicon.compiler.memory import Dram
-from presilicon.compiler.site import Site, Strand
+from presilicon.compiler.emission.emit_fused import handed_over
+from presilicon.compiler.emission.epilogue import Epilogue
+from presilicon.compiler.emission.memory import Dram
+from presilicon.compiler.emission.protocol import Emission
+from presilicon.compiler.emission.site import Site, Strand
 from presilicon.compiler.steps import Attention, Convolution, Lowered, Product, Step, reads, writes
 from presilicon.isa import barrier
 from presilicon.template import GROUP

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from presilicon.compiler.corpus.rows import aligned
 from presilicon.compiler.emitter import Emitter
-from presilicon.compiler.rows import aligned
 from presilicon.isa import (
     UOP_BYTES,
     UOPS,

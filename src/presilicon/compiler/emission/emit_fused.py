@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from functools import partial
 from itertools import pairwise
 
-from presilicon.compiler.emission import Emission
-from presilicon.compiler.emit_product import ProductEmission, plan_product, plan_weights
-from presilicon.compiler.emit_rows import RowsEmission, shape_of
-from presilicon.compiler.epilogue import Epilogue
-from presilicon.compiler.site import Strand
+from presilicon.compiler.emission.emit_product import ProductEmission, plan_product, plan_weights
+from presilicon.compiler.emission.emit_rows import RowsEmission, shape_of
+from presilicon.compiler.emission.epilogue import Epilogue
+from presilicon.compiler.emission.protocol import Emission
+from presilicon.compiler.emission.site import Strand
 from presilicon.compiler.steps import Gather, Lowered, Product, Rows, reads, writes
 from presilicon.errors import CapacityError
 from presilicon.template import GROUP

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from presilicon.compiler.emission import Emission
-from presilicon.compiler.site import Site, Strand
+from presilicon.compiler.emission.protocol import Emission
+from presilicon.compiler.emission.site import Site, Strand
 from presilicon.compiler.steps import Gather
 from presilicon.errors import CapacityError
 from presilicon.isa import load

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from presilicon.compiler.rows import aligned
+from presilicon.compiler.corpus.rows import aligned
 from presilicon.isa import Program, Region, barrier, halt, load, reg, store
 from presilicon.template import Core
 

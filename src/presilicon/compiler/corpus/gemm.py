@@ -8,9 +8,9 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
+from presilicon.compiler.corpus.requantise import requantise
 from presilicon.compiler.emitter import Emitter
 from presilicon.compiler.packing import pack
-from presilicon.compiler.requantise import requantise
 from presilicon.isa import UOP_BYTES, Kernel, Program, Region, Segment, halt, load, matmul, store, vector
 from presilicon.template import Core
 from presilicon.tiling import MatmulPlan, chunk_bytes, plan, tile_bytes

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from math import prod
 from typing import Any
 
-from presilicon.compiler.emission import Emission
-from presilicon.compiler.site import Strand
+from presilicon.compiler.emission.protocol import Emission
+from presilicon.compiler.emission.site import Strand
 from presilicon.compiler.steps import Move
 from presilicon.isa import Slot, load, store
 from presilicon.isa.footprint import Box

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil, inf
 
+from presilicon.compiler.emission.site import Strand
 from presilicon.compiler.kernels import REACH
-from presilicon.compiler.site import Strand
 from presilicon.compiler.steps import Attention
 from presilicon.errors import CapacityError
 from presilicon.template import GROUP

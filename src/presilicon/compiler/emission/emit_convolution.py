@@ -10,10 +10,10 @@ from typing import Literal
 import numpy as np
 
 from presilicon.compiler.convolution import ColumnBlock, Part, block_tiles, column_blocks, pack_weights, parts
-from presilicon.compiler.emission import Emission
-from presilicon.compiler.epilogue import Epilogue, Limits
-from presilicon.compiler.memory import Chunk, Hold
-from presilicon.compiler.site import Strand
+from presilicon.compiler.emission.epilogue import Epilogue, Limits
+from presilicon.compiler.emission.memory import Chunk, Hold
+from presilicon.compiler.emission.protocol import Emission
+from presilicon.compiler.emission.site import Strand
 from presilicon.compiler.steps import Convolution
 from presilicon.compiler.windows import Band, Windows, areas, bands, image_bytes, image_loads, image_size, tiles_of
 from presilicon.errors import CapacityError

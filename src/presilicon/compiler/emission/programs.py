@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from presilicon.compiler import (
+from presilicon.compiler.emission import (
     emit_attention,
     emit_convolution,
     emit_decode,
@@ -16,11 +16,11 @@ from presilicon.compiler import (
     emit_reduce,
     emit_rows,
 )
-from presilicon.compiler.emission import Emission
-from presilicon.compiler.emit_fused import fuse
-from presilicon.compiler.memory import Dram, banks, rounded
-from presilicon.compiler.schedule import allocate, emit_core, order
-from presilicon.compiler.site import Constants, Site, Strand
+from presilicon.compiler.emission.emit_fused import fuse
+from presilicon.compiler.emission.memory import Dram, banks, rounded
+from presilicon.compiler.emission.protocol import Emission
+from presilicon.compiler.emission.schedule import allocate, emit_core, order
+from presilicon.compiler.emission.site import Constants, Site, Strand
 from presilicon.compiler.steps import Attention, Convolution, Gather, Lowered, Move, Pool, Product, Reduce, Rows, Step
 from presilicon.errors import CheckError
 from presilicon.isa import INSTRUCTION_BYTES, UOP_BYTES, Instruction, Program, Region, link

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from math import ceil
 
-from presilicon.compiler.emission import Emission
-from presilicon.compiler.emit_elements import are_alike, emit_elements
-from presilicon.compiler.emit_gather import load_gathered
+from presilicon.compiler.emission.emit_elements import are_alike, emit_elements
+from presilicon.compiler.emission.emit_gather import load_gathered
+from presilicon.compiler.emission.memory import Arena
+from presilicon.compiler.emission.parameters import dtypes
+from presilicon.compiler.emission.protocol import Emission
+from presilicon.compiler.emission.site import Strand
 from presilicon.compiler.kernels import CompiledKernel
-from presilicon.compiler.memory import Arena
-from presilicon.compiler.parameters import dtypes
-from presilicon.compiler.site import Strand
 from presilicon.compiler.steps import Binding, Rows
 from presilicon.compiler.vectors import Loop
 from presilicon.errors import CapacityError, CheckError

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from presilicon.compiler.attention_plan import AttentionPlan, Panel, plan_attention
-from presilicon.compiler.attention_programs import counted_values, scaled_scores, softmax, weighted_values
-from presilicon.compiler.emission import Emission
-from presilicon.compiler.memory import Arena, Chunk, Hold
-from presilicon.compiler.site import Strand
+from presilicon.compiler.emission.attention_plan import AttentionPlan, Panel, plan_attention
+from presilicon.compiler.emission.attention_programs import counted_values, scaled_scores, softmax, weighted_values
+from presilicon.compiler.emission.memory import Arena, Chunk, Hold
+from presilicon.compiler.emission.protocol import Emission
+from presilicon.compiler.emission.site import Strand
 from presilicon.compiler.steps import Attention
 from presilicon.isa import load, matmul, reg
 

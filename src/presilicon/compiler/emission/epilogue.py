@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import ceil
 
+from presilicon.compiler.emission.memory import Arena
+from presilicon.compiler.emission.parameters import Parameters, dtypes, element_bytes
+from presilicon.compiler.emission.site import Strand
 from presilicon.compiler.kernel_operations import COLUMNS
 from presilicon.compiler.kernels import CompiledKernel
-from presilicon.compiler.memory import Arena
-from presilicon.compiler.parameters import Parameters, dtypes, element_bytes
-from presilicon.compiler.site import Strand
 from presilicon.compiler.steps import Binding, Convolution, Product
 from presilicon.errors import CapacityError
 from presilicon.template import GROUP

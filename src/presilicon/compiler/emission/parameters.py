@@ -9,7 +9,7 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
-from presilicon.compiler.site import Site, bound
+from presilicon.compiler.emission.site import Site, bound
 from presilicon.compiler.steps import Binding, Convolution, Product
 from presilicon.template import Core
 

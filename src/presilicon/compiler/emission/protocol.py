@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from presilicon.compiler.memory import Chunk, Hold
-from presilicon.compiler.site import Strand
+from presilicon.compiler.emission.memory import Chunk, Hold
+from presilicon.compiler.emission.site import Strand
 
 
 def _nothing(strand: Strand, step: Any) -> Sequence[Chunk | Hold]:

@@ -14,17 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from presilicon import float32 as f32
-from presilicon.compiler import moves
-from presilicon.compiler.attention import CachedAttention, cached_attention_model
-from presilicon.compiler.cache_plan import Sizes
-from presilicon.compiler.edges import edge_program
-from presilicon.compiler.emit import emit
-from presilicon.compiler.exchange import exchange
-from presilicon.compiler.gemm import Weights, gemm
+from presilicon.compiler.corpus import moves
+from presilicon.compiler.corpus.attention import CachedAttention, cached_attention_model
+from presilicon.compiler.corpus.edges import edge_program
+from presilicon.compiler.corpus.exchange import exchange
+from presilicon.compiler.corpus.gemm import Weights, gemm
+from presilicon.compiler.corpus.random_program import random_program
+from presilicon.compiler.corpus.rows import row_program
+from presilicon.compiler.emission import emit
+from presilicon.compiler.emission.cache_plan import Sizes
 from presilicon.compiler.meaning import reference
 from presilicon.compiler.packing import unpacked
-from presilicon.compiler.random_program import random_program
-from presilicon.compiler.rows import row_program
 from presilicon.compiler.rowwise import OPERATIONS
 from presilicon.isa import ALU, Program, State
 from presilicon.isa.in_order import in_order

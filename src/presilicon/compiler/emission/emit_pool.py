@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import ceil
 
-from presilicon.compiler.emission import Emission
+from presilicon.compiler.emission.protocol import Emission
+from presilicon.compiler.emission.site import Strand
 from presilicon.compiler.kernels import CompiledKernel
 from presilicon.compiler.pooling import RESULT, SO_FAR, Dtype, Pass, passes, place_name
-from presilicon.compiler.site import Strand
 from presilicon.compiler.steps import Pool
 from presilicon.compiler.windows import Band, Windows, areas, bands, edge_loads, image_bytes, image_loads
 from presilicon.errors import CapacityError, CheckError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from presilicon.compiler.cache_plan import Sizes
+from presilicon.compiler.emission.cache_plan import Sizes
 from presilicon.compiler.steps import Attention, Lowered, Tensor
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import ceil
 
+from presilicon.compiler.emission.memory import Arena
+from presilicon.compiler.emission.parameters import dtypes
+from presilicon.compiler.emission.site import Site, Strand
 from presilicon.compiler.kernels import CompiledKernel
-from presilicon.compiler.memory import Arena
-from presilicon.compiler.parameters import dtypes
-from presilicon.compiler.site import Site, Strand
 from presilicon.compiler.steps import Binding, Rows
 from presilicon.compiler.vectors import Loop
 from presilicon.isa import load, store

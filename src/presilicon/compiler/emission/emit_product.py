@@ -8,12 +8,12 @@ from math import ceil
 
 import numpy as np
 
-from presilicon.compiler.emission import Emission
-from presilicon.compiler.epilogue import Epilogue, Limits
+from presilicon.compiler.emission.epilogue import Epilogue, Limits
+from presilicon.compiler.emission.memory import Chunk, Hold
+from presilicon.compiler.emission.protocol import Emission
+from presilicon.compiler.emission.site import Strand
 from presilicon.compiler.meaning import weights_of
-from presilicon.compiler.memory import Chunk, Hold
 from presilicon.compiler.packing import pack
-from presilicon.compiler.site import Strand
 from presilicon.compiler.steps import Product
 from presilicon.errors import CapacityError
 from presilicon.isa import matmul

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from presilicon.compiler.corpus.rows import aligned
 from presilicon.compiler.emitter import Emitter
-from presilicon.compiler.rows import aligned
 from presilicon.isa import Instruction, Program, Region, halt, load, reg, set_, store
 from presilicon.template import Core
 

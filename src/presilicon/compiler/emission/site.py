@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from presilicon.compiler.emission.memory import Arena, Banks, Chunk, Dram, Stationary, rounded
 from presilicon.compiler.emitter import Emitter, Touches
 from presilicon.compiler.kernels import CompiledKernel, compile_kernel, slots_of
-from presilicon.compiler.memory import Arena, Banks, Chunk, Dram, Stationary, rounded
 from presilicon.compiler.steps import DTYPES, Binding, Gather, Lowered, Step
 from presilicon.compiler.vectors import VectorProgram
 from presilicon.errors import CapacityError

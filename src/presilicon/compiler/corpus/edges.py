@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from presilicon.compiler.corpus.rows import aligned
 from presilicon.compiler.emitter import Emitter
-from presilicon.compiler.rows import aligned
 from presilicon.isa import UOP_BYTES, UOPS, Instruction, Program, Region, Uop, halt, kernel, load, place, store, vector
 from presilicon.isa.uop import NO_B, RAW, WITH_C
 from presilicon.template import Core

@@ -11,9 +11,9 @@ from math import ceil
 
 import numpy as np
 
-from presilicon.compiler.emission import Emission
+from presilicon.compiler.emission.protocol import Emission
+from presilicon.compiler.emission.site import Strand
 from presilicon.compiler.rowwise import newton_reciprocal
-from presilicon.compiler.site import Strand
 from presilicon.compiler.steps import Reduce
 from presilicon.errors import CapacityError
 from presilicon.isa import Slot, kernel_text, reg, vector
