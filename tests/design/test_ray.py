@@ -5,10 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-pytest.importorskip("ray")
-
 SCRIPT = """
 import json, os, signal, sys
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
