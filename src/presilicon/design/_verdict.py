@@ -23,6 +23,7 @@ from presilicon.estimate.intervals import interval
 from presilicon.frontend.language import LanguageModel
 from presilicon.match import match
 from presilicon.ranking import Entry
+from presilicon.units import si
 
 from ._archive import Candidate
 from ._chip import first, one
@@ -256,7 +257,8 @@ def sentences(problem: Problem, chosen: Candidate, found: Verdict) -> tuple[str,
 
 
 def _usd(interval: Interval) -> str:
-    return f"{interval.value:.3g} USD ({interval.p10:.3g} to {interval.p90:.3g})"
+    value, p10, p90 = (si(x) if x >= 1e6 else f"{x:.3g}" for x in (interval.value, interval.p10, interval.p90))
+    return f"{value} USD ({p10} to {p90})"
 
 
 def _what(problem: Problem) -> str:

@@ -126,7 +126,7 @@ def _summary(found: Mapping[str, Any]) -> list[str]:
     return [
         f"{found['designs_evaluated']:,} designs evaluated, {feasible:,} within all limits, "
         f"{len(found['pareto']):,} on the front.",
-        f"Chosen: {chosen['name']} (cores {made_of}); {bound} takes {percent(bounds[bound])} of its time.",
+        f"Chosen: {chosen['name']} (cores {made_of}); {percent(bounds[bound])} of its time goes to {bound}.",
         f"{shown(f['tokens_per_s'], '')} {_thing(found)}s a second, {pace}, {shown(f['energy_j_per_token'], 'J')} each; "
         f"rated at {shown(f['tdp_w'], 'W')} a chip.",
         f"A die of {shown(f['area_mm2'], 'mm2')}; {shown(f['unit_usd'], 'USD')} to make one, "
